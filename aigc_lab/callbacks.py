@@ -1,0 +1,141 @@
+"""Lightning callbacks: checkpoints that survive a kill, and progress that a person can read."""
+
+import pickle
+import sys
+import time
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from aigc_lab.errors import UserError
+from aigc_lab.files import write_atomically
+from aigc_lab.types import PositiveInt
+
+
+class Checkpoint(pl.Callback):
+    """Saves the whole training state every `every_n_steps` batches and after the last; keeps the newest.
+
+    Args:
+        every_n_steps: batches between two checkpoints.
+        keep: how many to keep.
+        run_dir: of the run; supplied by the lab.
+    """
+
+    def __init__(self, *, every_n_steps: PositiveInt, keep: PositiveInt, run_dir: Path) -> None:
+        self.every_n_steps, self.keep = every_n_steps, keep
+        self.folder = run_dir / "checkpoints"
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save, unless this batch is validated: then afterwards, or a resumed run would skip validating it."""
+        if not self._is_validated(trainer, batch_idx + 1):
+            self._save_if_due(trainer, batch_idx + 1)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save_if_due(trainer, trainer.fit_loop.batch_idx + 1)
+
+    def _is_validated(self, trainer: pl.Trainer, step: int) -> bool:
+        interval = trainer.val_check_batch
+        return bool(trainer.enable_validation and interval is not None and step % interval == 0)
+
+    def _save_if_due(self, trainer: pl.Trainer, step: int) -> None:
+        if step % self.every_n_steps and step != trainer.num_training_batches:
+            return
+        trainer.save_checkpoint(self.folder / f"step_{step:08d}.ckpt")
+        if trainer.is_global_zero:
+            for old in sorted(self.folder.glob("step_*.ckpt"))[: -self.keep]:
+                old.unlink()
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint under a temporary name first; loads tensors and plain containers only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Serialise and rename into place."""
+        buffer = BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomically(Path(path), buffer.getvalue())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load with weights_only=True, whatever is asked for: nothing in a checkpoint is executed.
+
+        Raises:
+            UserError: it is damaged, or holds more than tensors and plain containers.
+        """
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            reason = str(error).split(". ")[0].split("\n")[0]
+            raise UserError(
+                f"{path}: not a checkpoint of this lab ({reason}); remove it to resume before it"
+            ) from None
+
+
+class ShowProgress(pl.Callback):
+    """A bar with speed, losses and time left on a terminal; a plain line now and then where it is not one.
+
+    Args:
+        every_n_seconds: between two plain lines.
+    """
+
+    def __init__(self, *, every_n_seconds: PositiveInt) -> None:
+        self.every_n_seconds = every_n_seconds
+        self.console = Console(stderr=True)
+        self.bar: Progress | None = None
+        self.task = TaskID(0)
+        self.first_step, self.began, self.last_line = 0, 0.0, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.first_step = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        self.began = self.last_line = time.monotonic()
+        if trainer.is_global_zero and self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[speed]:.1f} batches/s"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[losses]}"),
+                console=self.console,
+            )
+            total, done = int(trainer.num_training_batches), self.first_step
+            self.task = self.bar.add_task("training", total=total, completed=done, speed=0.0, losses="")
+            self.bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now, done, total = time.monotonic(), batch_idx + 1, int(trainer.num_training_batches)
+        speed = (done - self.first_step) / max(now - self.began, 1e-9)
+        if self.bar:
+            self.bar.update(self.task, completed=done, speed=speed, losses=_losses(trainer))
+        elif trainer.is_global_zero and (now - self.last_line >= self.every_n_seconds or done == total):
+            self.last_line = now
+            left = timedelta(seconds=round((total - done) / speed))
+            line = f"step {done}/{total}  {speed:.1f} batches/s  {left} left  {_losses(trainer)}"
+            print(line, file=sys.stderr, flush=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+
+def _losses(trainer: pl.Trainer) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in trainer.callback_metrics.items())

@@ -1,0 +1,249 @@
+"""The verbs. Nothing heavy is imported before a verb needs it: torch takes 3 seconds, Lightning 9."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aigc_lab import __version__
+from aigc_lab.errors import UserError
+from aigc_lab.processes import global_rank
+
+if TYPE_CHECKING:
+    from aigc_lab.evaluation.subjects import Evaluated
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="aigc")
+def aigc() -> None:
+    """Train, sample and compare generative models of text and images.
+
+    \b
+    A first run:   aigc train experiment=image/digits_gan
+    Look at it:    aigc sample RUN
+    Score it:      aigc compare RUN
+    Everything:    aigc quickstart
+    """
+
+
+def verb(**options: Any) -> Callable[[Callable[..., None]], click.Command]:
+    return aigc.command(context_settings=CONTEXT, **options)
+
+
+config_dir = click.option("--config-dir", metavar="DIR", help="A folder of your own configs, searched first.")
+as_json = click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
+
+
+@verb()
+@click.argument("overrides", nargs=-1)
+@click.option("-m", "--multirun", is_flag=True, help="Sweep: a=1,2  b=range(0,3)  experiment=glob(image/*)")
+@click.option("--continue", "or_continue", is_flag=True, help="Continue the run if run_id exists.")
+@config_dir
+def train(overrides: tuple[str, ...], multirun: bool, or_continue: bool, config_dir: str | None) -> None:
+    """Train a run. OVERRIDES follow Hydra's grammar.
+
+    \b
+    aigc train experiment=image/digits_gan model.lr=1e-3 trainer=ddp_cpu
+    aigc train data=text_file data.path=book.txt model=transformer trainer.max_steps=2000
+    aigc train -m experiment=image/digits_gan seed=0,1,2 model/objective=minimax,hinge
+
+    The last line on stdout is `run: DIRECTORY`.
+    """
+    from aigc_lab.config.compose import Composer
+
+    composer = Composer(config_dir)
+    if multirun:
+        from aigc_lab.sweep import sweep
+
+        sys.exit(sweep(composer, overrides, config_dir))
+    config = composer.train(overrides)
+    say(f"training {config.name} on {config.trainer.devices} {config.trainer.accelerator} (importing torch)")
+    from aigc_lab import training
+    from aigc_lab.run import Run
+
+    existing = Path(config.paths.runs_dir, config.name, config.run_id) if config.run_id else None
+    if or_continue and existing and existing.exists():
+        run = training.resume(Run.open(existing))
+    else:
+        run = training.train(config, ["aigc", *sys.argv[1:]])
+    announce(run.path)
+
+
+@verb()
+@click.argument("run")
+def resume(run: str) -> None:
+    """Continue an interrupted RUN, to the weights it would have had unbroken."""
+    from aigc_lab.run import Run
+
+    opened = Run.open(run)
+    config = opened.config()
+    if opened.status() == "finished":
+        say(f"{run} is finished already")
+    else:
+        say(f"resuming {config.name} (importing torch)")
+        from aigc_lab import training
+
+        training.resume(opened)
+    announce(opened.path)
+
+
+@verb()
+@click.argument("run")
+@click.option("-n", default=16, show_default=True, type=click.IntRange(1), help="How many samples.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of RUN/samples/.")
+@click.option("--prompt", default="", help="Text to continue (text models).")
+@click.option("--length", type=click.IntRange(1), help="Symbols to write (text models).")
+@click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0), help="(text models)")
+@click.option("--top-k", type=click.IntRange(1), help="Draw from the k likeliest symbols (text models).")
+def sample(run: str, n: int, seed: int, output: Path | None, **text_options: Any) -> None:
+    """Sample a RUN: images as a PNG sheet, texts on the terminal and as a file."""
+    from aigc_lab.run import Run
+
+    opened = Run.open(run)
+    opened.config()
+    say(f"sampling {opened.path.name} (importing torch)")
+    from aigc_lab.sampling import sample_to_file
+
+    print(f"samples: {sample_to_file(opened, n=n, seed=seed, output=output, **text_options)}")
+
+
+@verb()
+@click.argument("subjects", nargs=-1, required=True, metavar="(RUN|control:NAME|OVERRIDE)...")
+@click.option("--data", help="Data set of the controls, e.g. digits or pydoc; a run brings its own.")
+@as_json
+@config_dir
+def evaluate(subjects: tuple[str, ...], data: str | None, as_json: bool, config_dir: str | None) -> None:
+    """Score runs and controls, and append the scores to each run's results.jsonl.
+
+    \b
+    aigc evaluate runs/image/digits_gan/20261122-101500-3f2a
+    aigc evaluate control:copycat --data digits evaluation.n=200
+    """
+    evaluated = _evaluated(subjects, data, config_dir, anew=True)
+    from aigc_lab.evaluation import compare as comparing
+
+    found = comparing.tables(evaluated)
+    for table in found:
+        comparing.print_table(table)
+    if as_json:
+        print(comparing.to_json(found))
+
+
+@verb()
+@click.argument("subjects", nargs=-1, required=True, metavar="(RUN|control:NAME|OVERRIDE)...")
+@click.option("--data", help="Data set of the controls; a run brings its own.")
+@click.option("--output", type=click.Path(path_type=Path), help="The report's file [runs_dir/report.html].")
+@click.option("--markdown", is_flag=True, help="Print the tables in Markdown.")
+@as_json
+@config_dir
+def compare(
+    subjects: tuple[str, ...],
+    data: str | None,
+    output: Path | None,
+    markdown: bool,
+    as_json: bool,
+    config_dir: str | None,
+) -> None:
+    """Set runs and controls side by side: a table here, and a self-contained report.html.
+
+    Runs that have no scores under the protocol yet are evaluated first.
+    """
+    evaluated = _evaluated(subjects, data, config_dir, anew=False)
+    from aigc_lab.evaluation import compare as comparing
+    from aigc_lab.evaluation.report import write_report
+
+    found = comparing.tables(evaluated)
+    for table in found:
+        if markdown:
+            print(comparing.to_markdown(table))
+        else:
+            comparing.print_table(table)
+    path = write_report(evaluated, found, output, command=["aigc", *sys.argv[1:]])
+    print(f"report: {path}")
+    if as_json:
+        print(comparing.to_json(found, report=str(path)))
+
+
+@verb()
+@click.argument("runs_dir", default="runs")
+@as_json
+def runs(runs_dir: str, as_json: bool) -> None:
+    """List the runs below RUNS_DIR with their status and headline scores."""
+    from aigc_lab.listing import list_runs, print_runs
+
+    found = list_runs(runs_dir)
+    print_runs(found, runs_dir)
+    if as_json:
+        print(json.dumps({"runs": found}))
+
+
+@verb()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Check this machine and installation; exit code 1 when something needs mending."""
+    from aigc_lab.doctor import examine, print_findings
+
+    findings = examine()
+    print_findings(findings)
+    if as_json:
+        print(json.dumps({"findings": findings}))
+    if any(finding["status"] == "broken" for finding in findings):
+        sys.exit(1)
+
+
+@verb()
+@click.option("--runs-dir", default="runs", show_default=True, help="Where the runs and the report go.")
+def quickstart(runs_dir: str) -> None:
+    """Train a text Transformer, a GAN, a VAE and a pixel Transformer, and compare them: about 5 minutes."""
+    from aigc_lab.quickstart import run_quickstart
+
+    run_quickstart(runs_dir, say)
+
+
+def _evaluated(
+    subjects: tuple[str, ...], data: str | None, config_dir: str | None, *, anew: bool
+) -> list["Evaluated"]:
+    """What `evaluate` and `compare` have in common; everything that can be wrong is found before torch is."""
+    from aigc_lab.config.compose import Composer
+    from aigc_lab.evaluation.arguments import check_subjects
+
+    named, config = check_subjects(Composer(config_dir), subjects, data)
+    say("importing torch")
+    from aigc_lab.evaluation.subjects import evaluate as evaluate_subjects
+
+    return evaluate_subjects(named, config, data_given=data is not None, anew=anew, say=say)
+
+
+def say(message: str) -> None:
+    """What the program is about to do; on stderr, at once, from one process of a distributed run."""
+    if global_rank() == 0:
+        print(f"aigc: {message} ...", file=sys.stderr, flush=True)
+
+
+def announce(path: Path) -> None:
+    """The line that scripts read, from one process of a distributed run."""
+    if global_rank() == 0:
+        print(f"run: {path}", flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a verb. Exit codes: 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
+    try:
+        aigc.main(args=argv, prog_name="aigc", standalone_mode=False)
+    except UserError as error:
+        print(f"aigc: {error}", file=sys.stderr)
+        return 2
+    except click.UsageError as error:
+        print(f"aigc: {error.format_message()}", file=sys.stderr)
+        return 2
+    except click.Abort:
+        return 130
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else 1
+    return 0

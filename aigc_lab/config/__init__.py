@@ -1,0 +1,1 @@
+"""compose -> check -> build: from files and overrides to checked values, and from those to objects."""

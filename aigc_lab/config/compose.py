@@ -1,0 +1,224 @@
+"""Hydra's grammar and composition, with answers of one line. The only module that imports Hydra."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, ValueType
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from aigc_lab.config.schema import Config, EvaluateConfig, check, nearest
+from aigc_lab.errors import UserError
+
+
+def _folder(name: str) -> Path:
+    """conf/ or experiments/: inside the package in a wheel, at the top of the repository in a checkout."""
+    package = Path(str(files("aigc_lab")))
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
+class _ExperimentSource(FileConfigSource):
+    """Serves the folder experiments/ as the Hydra group `experiment`."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "experiments"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        return super().load_config(self._below(config_path))
+
+    def is_group(self, config_path: str) -> bool:
+        return self._is_ours(config_path) and super().is_group(self._below(config_path))
+
+    def is_config(self, config_path: str) -> bool:
+        return self._is_ours(config_path) and super().is_config(self._below(config_path))
+
+    def list(self, config_path: str, results_filter: Any) -> list[str]:
+        return super().list(self._below(config_path), results_filter)
+
+    @staticmethod
+    def _is_ours(path: str) -> bool:
+        return path in ("", "experiment") or path.startswith("experiment/")
+
+    @staticmethod
+    def _below(path: str) -> str:
+        return path.removeprefix("experiment").removeprefix("/")
+
+
+Plugins.instance().register(_ExperimentSource)
+
+
+class Composer:
+    """Composes configurations from conf/, experiments/ and, before both, a folder of the user's own."""
+
+    def __init__(self, config_dir: str | None = None) -> None:
+        """
+        Raises:
+            UserError: `config_dir` is not a folder.
+        """
+        if config_dir is not None and not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir={config_dir}: no such folder")
+        self.conf, self.experiments = _folder("conf"), _folder("experiments")
+        self.own = Path(config_dir).resolve() if config_dir else None
+
+    def train(self, overrides: Sequence[str]) -> Config:
+        """The checked configuration of one run.
+
+        Raises:
+            UserError: an override, a file or a value is wrong.
+        """
+        tree, choices = self._compose("train", overrides)
+        if tree.get("name") is None:
+            tree["name"] = choices.get("experiment") or f"{choices['data']}_{choices['model']}"
+        return check(tree, Config)
+
+    def evaluate(self, overrides: Sequence[str]) -> EvaluateConfig:
+        """The checked configuration of an evaluation.
+
+        Raises:
+            UserError: as for `train`.
+        """
+        return check(self._compose("evaluate", overrides)[0], EvaluateConfig)
+
+    def sweep(self, overrides: Sequence[str]) -> list[list[str]]:
+        """Expand comma lists, ranges and globs into one list of overrides per run, in order.
+
+        Raises:
+            UserError: an override cannot be read, or a glob matches nothing.
+        """
+        axes: list[list[str]] = []
+        for override in _parse(overrides):
+            assert override.input_line is not None
+            if not override.is_sweep_override():
+                axes.append([override.input_line])
+                continue
+            key = override.get_key_element()
+            if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+                glob = override.value()
+                assert isinstance(glob, Glob)
+                options = self.options(override.key_or_group)
+                values = glob.filter(options)
+                if not values:
+                    raise UserError(f"{override.input_line}: matches none of {', '.join(options)}")
+            else:
+                values = list(override.sweep_string_iterator())
+            axes.append([f"{key}={value}" for value in values])
+        return [list(run) for run in product(*axes)]
+
+    def options(self, group: str) -> list[str]:
+        """The names that `group=` accepts; for experiments with their area (`image/digits_gan`)."""
+        folders = [self.conf / group] + ([self.own / group] if self.own else [])
+        deep = group == "experiment"
+        if deep:
+            folders.append(self.experiments)
+        found = {
+            path.relative_to(folder).with_suffix("").as_posix()
+            for folder in folders
+            for path in folder.glob("**/*.yaml" if deep else "*.yaml")
+        }
+        return sorted(found)
+
+    def groups(self) -> list[str]:
+        """Every group, nested ones included: `model`, `model/generator`, `experiment`, ..."""
+        roots = [self.conf] + ([self.own] if self.own else [])
+        found = {p.parent.relative_to(root).as_posix() for root in roots for p in root.glob("**/*.yaml")}
+        return sorted((found | {"experiment"}) - {"."})
+
+    def _compose(self, root: str, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str | None]]:
+        parsed = _parse(overrides)
+        for override in parsed:
+            self._check_override(override)
+        groups = [o for o in parsed if self._is_group(o)]
+        with_groups, _ = self._hydra(root, [str(o.input_line) for o in groups])
+        for override in parsed:
+            if override not in groups and not override.is_add() and not override.is_force_add():
+                self._check_key(override, with_groups)
+        composed, choices = self._hydra(root, overrides)
+        missing = sorted(OmegaConf.missing_keys(composed))
+        if missing:
+            raise UserError(f"{missing[0]}: a value is missing; give {missing[0]}=...")
+        try:
+            tree = OmegaConf.to_container(composed, resolve=True)
+        except OmegaConfBaseException as error:
+            raise UserError(_one_line(error)) from None
+        assert isinstance(tree, dict)
+        return {str(k): v for k, v in tree.items()}, choices
+
+    def _hydra(self, root: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
+        search = [f"experiments://{self.experiments}"]
+        if self.own:
+            search.insert(0, f"file://{self.own}")
+        search_path = f"hydra.searchpath=[{','.join(repr(s) for s in search)}]"
+        try:
+            with initialize_config_dir(str(self.conf), version_base="1.3"):
+                composed = hydra_compose(root, [search_path, *overrides], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+            raise UserError(_one_line(error)) from None
+        choices = dict(composed.hydra.runtime.choices)
+        OmegaConf.set_struct(composed, False)
+        del composed["hydra"]
+        return composed, choices
+
+    def _is_group(self, override: Override) -> bool:
+        return override.key_or_group in self.groups()
+
+    def _check_override(self, override: Override) -> None:
+        key = override.key_or_group
+        if key.split(".")[0] == "hydra":
+            raise UserError(f"{override.input_line}: hydra.* settings are not used by aigc")
+        if override.is_sweep_override():
+            raise UserError(f"{override.input_line}: several values make a sweep; add -m")
+        value = override.value()
+        if self._is_group(override) and isinstance(value, str) and value not in self.options(key):
+            raise UserError(f"{key}: no option '{value}'{nearest(value, self.options(key))}")
+
+    def _check_key(self, override: Override, composed: DictConfig) -> None:
+        """Refuse a key that the composed configuration does not have (Hydra would, without a suggestion)."""
+        node: Any = OmegaConf.to_container(composed, resolve=False)
+        parts = override.key_or_group.replace("/", ".").split(".")
+        for i, part in enumerate(parts):
+            valid = [str(key) for key in node] if isinstance(node, dict) else []
+            if part not in valid:
+                top_level_groups = [g for g in self.groups() if "/" not in g] if i == 0 else []
+                key = ".".join(parts[: i + 1])
+                raise UserError(f"unknown key '{key}'{nearest(part, [*valid, *top_level_groups])}")
+            node = node[part]
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        bad = next((o for o in overrides if not _readable(o)), overrides[0])
+        hint = "" if "=" in bad else f"; give {bad}=VALUE"
+        raise UserError(f"cannot read override '{bad}'{hint or ': ' + _one_line(error)}") from None
+
+
+def _readable(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def _one_line(error: BaseException) -> str:
+    """An exception with its causes, on one line and without Hydra's advice on stack traces."""
+    parts = [" ".join(str(error).split())]
+    while error.__cause__ is not None:
+        error = error.__cause__
+        text = " ".join(str(error).split())
+        if text not in parts[-1]:
+            parts.append(text)
+    return ": ".join(parts)

@@ -1,0 +1,203 @@
+"""The root of a configuration and the check of everything below it, without importing torch.
+
+Sections with fixed keys (trainer, paths, evaluation) are pydantic models here. Components, the nodes with
+`_target_`, are checked against their constructor's own signature (`aigc_lab.config.signature`). Defaults
+stand in conf/, once.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
+
+from aigc_lab.config.signature import Component, names, signature
+from aigc_lab.config.targets import is_allowed, refusal
+from aigc_lab.errors import UserError
+from aigc_lab.types import NonNegativeFloat, NonNegativeInt, PositiveInt
+
+Path = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _plain_words(value: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", value):
+        raise ValueError("should be plain words (letters, digits, _ . -), with / between them")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_plain_words)]
+"""It becomes a folder below paths.runs_dir, which it can never leave."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paths(Section):
+    runs_dir: Path
+    data_dir: Path
+    cache_dir: Path
+
+
+class Trainer(Section):
+    """Names are Lightning's; `max_steps` and every interval count batches, whatever the optimizers do."""
+
+    accelerator: Literal["cpu", "gpu"]
+    devices: PositiveInt
+    num_nodes: PositiveInt
+    strategy: Literal["auto", "ddp", "fsdp"]
+    precision: Literal["32-true", "bf16-mixed", "bf16-true"]
+    max_steps: PositiveInt
+    gradient_clip_val: NonNegativeFloat | None
+    val_check_interval: PositiveInt
+    limit_val_batches: NonNegativeInt
+    log_every_n_steps: PositiveInt
+    limit_train_items: PositiveInt | None
+    deterministic: bool
+    detect_anomaly: bool
+    profiler: Literal["simple", "advanced"] | None
+    num_threads: PositiveInt | None
+
+
+FeatureKind = Literal["image", "unlabelled_image", "text"]
+
+
+class Evaluation(Section):
+    """A protocol: what is measured, on how many samples, with which features."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
+    n: PositiveInt
+    seed: NonNegativeInt
+    importance_samples: PositiveInt
+    features: dict[FeatureKind, dict[str, Any]]
+
+
+class EvaluateConfig(Section):
+    """The root of conf/evaluate.yaml: `data` is used by controls, a run brings its own."""
+
+    data: dict[str, Any]
+    evaluation: Evaluation
+    paths: Paths
+
+
+class Config(Section):
+    """The root of conf/train.yaml."""
+
+    name: Name
+    run_id: Name | None
+    seed: NonNegativeInt
+    tags: list[str]
+    paths: Paths
+    trainer: Trainer
+    data: dict[str, Any]
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    logger: dict[str, dict[str, Any]]
+    callbacks: dict[str, dict[str, Any]]
+    launcher: dict[str, Any]
+
+
+Root = TypeVar("Root", bound=Section)
+
+SUPPLIED: Mapping[str, frozenset[str]] = {
+    "model": frozenset({"plan", "shape", "vocab_size"}),
+    "logger": frozenset({"save_dir"}),
+    "callbacks": frozenset({"run_dir"}),
+}
+"""Parameters that the lab supplies at run time to the components of a section; no key sets them."""
+
+
+def check(tree: Mapping[str, Any], root: type[Root]) -> Root:
+    """Check a composed configuration in full.
+
+    Raises:
+        UserError: one line that names the key, what is wrong with it and what would be right.
+    """
+    try:
+        checked = root.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(_explain(error, root, "")) from None
+    for path, node in _components(tree, ""):
+        _check_component(path, node)
+    return checked
+
+
+def nearest(word: str, valid: list[str]) -> str:
+    """`; did you mean 'x'?` and the valid choices, for the end of an error line."""
+    close = get_close_matches(word, valid, n=1, cutoff=0.5)
+    suggestion = f"; did you mean '{close[0]}'?" if close else ";"
+    return f"{suggestion} valid: {', '.join(sorted(set(valid))) or 'none'}"
+
+
+def _components(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from _components(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _components(value, f"{path}[{i}]")
+
+
+def _check_component(path: str, node: Mapping[str, Any]) -> None:
+    target = node["_target_"]
+    if not isinstance(target, str) or not is_allowed(target):
+        raise UserError(f"{path}._target_: {refusal(str(target))}")
+    module, _, name = target.rpartition(".")
+    try:
+        found = signature(target, typed=not target.startswith(("torch.", "pytorch_lightning.")))
+    except LookupError:
+        raise UserError(f"{path}._target_: no '{name}' in {module}{nearest(name, names(module))}") from None
+    supplied = SUPPLIED.get(path.partition(".")[0], frozenset())
+    fields: dict[str, Any] = {
+        key: (_component_or(p.annotation), ... if p.required else None)
+        for key, p in found.parameters.items()
+        if key not in supplied
+    }
+    extra: Literal["allow", "forbid"] = "allow" if found.is_open else "forbid"
+    model = create_model(name, __config__=ConfigDict(extra=extra, protected_namespaces=()), **fields)
+    try:
+        model.model_validate({k: v for k, v in node.items() if k != "_target_"})
+    except ValidationError as error:
+        raise UserError(_explain(error, model, path)) from None
+
+
+def _component_or(annotation: Any) -> Any:
+    """A value that is itself a component is checked on its own; here it only has to be one."""
+    return Annotated[Any, AfterValidator(_component)] if annotation is Component else annotation
+
+
+def _component(value: Any) -> Any:
+    """A node with `_target_`, a mapping or a list of such, or None."""
+    inside = value.values() if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping | list) and "_target_" not in value:
+        for item in inside:
+            _component(item)
+    elif value is not None and not isinstance(value, Mapping):
+        raise ValueError(f"{_shown(value)} should be a component (a mapping with _target_)")
+    return value
+
+
+def _explain(error: ValidationError, model: type[BaseModel], path: str) -> str:
+    """The first error of pydantic's list as one line."""
+    first = error.errors(include_url=False)[0]
+    # a union reports each of its branches as a part of the location: keep what the user wrote
+    location = [str(part) for part in first["loc"] if not isinstance(part, str) or part.isidentifier()]
+    key = ".".join(([path] if path else []) + location)
+    if first["type"] == "extra_forbidden":
+        for part in location[:-1]:
+            annotation = model.model_fields[part].annotation
+            assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+            model = annotation
+        return f"unknown key '{key}'{nearest(location[-1], list(model.model_fields))}"
+    if first["type"] == "missing":
+        return f"{key}: a value is missing; give {key}=..."
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    return f"{key}={_shown(first['input'])}: {message}"
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

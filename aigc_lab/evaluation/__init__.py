@@ -1,0 +1,1 @@
+"""One harness for every generator: features, metrics, controls, scores, reports."""

@@ -1,0 +1,53 @@
+"""What a user may name on the command line of `evaluate` and `compare`; checked without importing torch."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from aigc_lab.config.compose import Composer
+from aigc_lab.config.schema import EvaluateConfig, nearest
+from aigc_lab.errors import UserError
+from aigc_lab.run import Run
+
+CONTROL = "control:"
+CONTROL_NAMES = ("oracle", "copycat", "baseline", "noise")
+
+
+def split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(subjects, overrides): what has an `=` and is no existing path is an override.
+
+    Raises:
+        UserError: a control is unknown.
+    """
+    subjects: list[str] = []
+    overrides: list[str] = []
+    for argument in arguments:
+        is_override = "=" in argument and not Path(argument).exists()
+        (overrides if is_override else subjects).append(argument)
+    for subject in subjects:
+        name = subject.removeprefix(CONTROL)
+        if subject.startswith(CONTROL) and name not in CONTROL_NAMES:
+            raise UserError(f"no control '{name}'{nearest(name, list(CONTROL_NAMES))}")
+    if not subjects:
+        raise UserError("name at least one run directory or control, e.g. control:oracle --data digits")
+    return subjects, overrides
+
+
+def check_subjects(
+    composer: Composer, arguments: Sequence[str], data: str | None
+) -> tuple[list[str], EvaluateConfig]:
+    """Everything that can be wrong with a command line, before torch is imported.
+
+    Raises:
+        UserError: a run cannot be opened, or an override is wrong.
+    """
+    subjects, overrides = split_arguments(arguments)
+    for subject in subjects:
+        if not subject.startswith(CONTROL):
+            run = Run.open(subject)
+            run.config()
+            if not run.weights_path.is_file():
+                raise UserError(f"{subject}: has no weights yet; finish it with `aigc resume {subject}`")
+    has_data = data is not None or any(o.startswith(("data=", "data.")) for o in overrides)
+    if not has_data and all(s.startswith(CONTROL) for s in subjects):
+        raise UserError(f"{subjects[0]}: name the data with --data, one of {', '.join(composer.options('data'))}")
+    return subjects, composer.evaluate([*([f"data={data}"] if data else []), *overrides])

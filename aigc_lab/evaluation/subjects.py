@@ -1,0 +1,120 @@
+"""What evaluating run directories and controls gives."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from aigc_lab.config.schema import EvaluateConfig
+from aigc_lab.config.targets import build
+from aigc_lab.data import Dataset
+from aigc_lab.errors import UserError
+from aigc_lab.evaluation.arguments import CONTROL
+from aigc_lab.evaluation.exhibit import Exhibit
+from aigc_lab.evaluation.harness import Harness, Result, read_scores, write_scores
+from aigc_lab.generators import load
+from aigc_lab.run import Run
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A subject with its result, and the results of all controls on the same data.
+
+    Attributes:
+        name: `<experiment>/<id>` or `control:<name>`.
+        run: None for a control.
+    """
+
+    name: str
+    run: Run | None
+    result: Result
+    harness: Harness
+
+
+def evaluate(
+    subjects: Sequence[str],
+    config: EvaluateConfig,
+    *,
+    data_given: bool,
+    anew: bool,
+    say: Callable[[str], None],
+) -> list[Evaluated]:
+    """Score every subject; runs keep their scores and reuse them unless `anew`.
+
+    Raises:
+        UserError: a run is damaged, or its data is not what it was trained on.
+    """
+    bench = _Bench(config)
+    evaluated = []
+    for subject in subjects:
+        if not subject.startswith(CONTROL):
+            say(f"evaluating {subject}")
+            evaluated.append(_evaluate_run(bench, Run.open(subject), anew=anew))
+    run_data = {e.harness.spec.content_hash: e.harness for e in evaluated}
+    for subject in subjects:
+        if subject.startswith(CONTROL):
+            say(f"evaluating {subject}")
+            if data_given or not run_data:
+                harness = bench.harness(config.data)
+            elif len(run_data) == 1:
+                harness = next(iter(run_data.values()))
+            else:
+                raise UserError(f"{subject}: the runs have different data; name the control's with --data")
+            result = harness.score_control(subject.removeprefix(CONTROL))
+            evaluated.append(Evaluated(subject, None, result, harness))
+    return evaluated
+
+
+class _Bench:
+    """One harness per data set, however many runs share it."""
+
+    def __init__(self, config: EvaluateConfig) -> None:
+        self.config = config
+        self.datasets: dict[str, Dataset] = {}
+        self.harnesses: dict[str, Harness] = {}
+
+    def harness(self, data: Mapping[str, Any]) -> Harness:
+        key = json.dumps(data, sort_keys=True)
+        if key not in self.datasets:
+            self.datasets[key] = build(data, path="data")
+        dataset = self.datasets[key]
+        content = dataset.spec.content_hash
+        if content not in self.harnesses:
+            cache_dir = Path(self.config.paths.cache_dir).expanduser()
+            self.harnesses[content] = Harness(dataset, self.config.evaluation, cache_dir)
+        return self.harnesses[content]
+
+
+def _evaluate_run(bench: _Bench, run: Run, *, anew: bool) -> Evaluated:
+    weights, config = run.weights(), run.config()
+    harness = bench.harness(config.data)
+    if weights.spec.content_hash != harness.spec.content_hash:
+        raise UserError(
+            f"{run.path}: was trained on other data (content hash {weights.spec.content_hash[:12]}) than its "
+            f"configuration finds now ({harness.spec.content_hash[:12]})"
+        )
+    digest = sha256(run.weights_path.read_bytes()).hexdigest()[:8]
+    label = f"{weights.weights}@{weights.step}#{digest}"
+    folder = run.samples / harness.protocol_name
+    known = _known(run)
+    mine = [s for s in known if s.group == harness.group and s.weights == label]
+    if mine and not anew:
+        try:
+            return Evaluated(run.name, run, Result(mine, Exhibit.load(folder)), harness)
+        except (OSError, ValueError, TypeError):
+            pass  # the pictures are gone: make them again
+    result = harness.score(load(run.path), run=run.name, kind=weights.kind, weights=label)
+    result.exhibit.save(folder)
+    write_scores(run.results_path, [s for s in known if s.group != harness.group] + result.scores)
+    return Evaluated(run.name, run, result, harness)
+
+
+def _known(run: Run) -> list[Any]:
+    if not run.results_path.is_file():
+        return []
+    try:
+        return read_scores(run.results_path)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{run.results_path}: damaged ({error}); remove it and evaluate again") from None

@@ -1,0 +1,388 @@
+"""What a trained model offers, whatever its kind: samples, likelihoods, costs.
+
+A generator owns the networks; the Lightning modules train it, `load` opens it from a run directory, and
+the evaluation sees nothing but the protocol `Generator`, which its controls fulfil too.
+"""
+
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from aigc_lab.config.targets import build
+from aigc_lab.data.samples import Images, Samples, Texts, join
+from aigc_lab.data.spec import DataSpec
+from aigc_lab.errors import UserError
+from aigc_lab.nets.architecture import Architecture
+from aigc_lab.nets.transformer import Transformer
+from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit, uniform
+from aigc_lab.objectives.variational import gaussian_kl, gaussian_log_density, importance_weighted_bound
+from aigc_lab.run import Run
+from aigc_lab.types import PositiveInt
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """log p(x) of each item.
+
+    Attributes:
+        nats: float64 [n].
+        n_bytes: bytes of each item, int64 [n]; bits per byte are -Σ nats / (ln 2 · Σ n_bytes).
+        kind: whether `nats` is log p(x) itself or a lower bound on it.
+    """
+
+    nats: Tensor
+    n_bytes: Tensor
+    kind: Literal["exact", "lower bound"]
+
+    def bits_per_byte(self) -> float:
+        """Over the whole corpus: the sum of nats by the sum of bytes. For 8-bit pixels this is bits/dim."""
+        return -float(self.nats.sum()) / (math.log(2) * int(self.n_bytes.sum()))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one sample costs: parameters that take part, floating-point operations, bytes emitted."""
+
+    parameters: int
+    flops_per_sample: int
+    bytes_per_sample: int
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Anything that emits items of a data set: a trained model, real data, noise."""
+
+    @property
+    def modality(self) -> str:
+        """`image` or `text`."""
+        ...
+
+    def sample(self, n: int, *, rng: torch.Generator) -> Samples:
+        """n samples; the same state of `rng` (on the CPU) gives the same samples."""
+        ...
+
+    def log_likelihood(
+        self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
+    ) -> LogLikelihood | None:
+        """log p of each item, or None where there is none (a GAN).
+
+        A bound is estimated with `importance_samples` draws from `rng` per item; an exact one needs none.
+        """
+        ...
+
+    def cost(self) -> Cost: ...
+
+
+class NeuralGenerator(nn.Module, ABC):
+    """What generators made of networks share. Samples are drawn in batches of `batch`, in eval mode."""
+
+    batch = 256
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @property
+    def modality(self) -> str:
+        return self.spec.modality
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def _draw(self, n: int, rng: torch.Generator) -> Samples: ...
+
+    @abstractmethod
+    def log_likelihood(
+        self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
+    ) -> LogLikelihood | None: ...
+
+    @torch.inference_mode()
+    def sample(self, n: int, *, rng: torch.Generator) -> Samples:
+        """n samples of the model's own law; see `Generator`."""
+        with evaluating(self):
+            return join([self._draw(min(self.batch, n - i), rng) for i in range(0, n, self.batch)])
+
+    def cost(self) -> Cost:
+        """Operations are counted on one sample by torch's own counter."""
+        with FlopCounterMode(display=False) as counter:
+            sample = self.sample(1, rng=torch.Generator().manual_seed(0))
+        parameters = sum(p.numel() for p in self.sampling_parameters())
+        return Cost(parameters, counter.get_total_flops(), sample.bytes_per_item()[0])
+
+    def sampling_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that take part in sampling."""
+        return self.parameters()
+
+
+class Autoregressive(NeuralGenerator):
+    """p(x) = Π p(x_i | start, x_1 .. x_{i-1}): texts symbol by symbol, images pixel by pixel in raster order."""
+
+    def __init__(self, *, spec: DataSpec, network: Transformer) -> None:
+        super().__init__(spec)
+        self.network = network
+
+    def logits(self, symbols_BL: Tensor) -> Tensor:
+        """Logits [B, L, V] of each symbol given those before it."""
+        start = torch.full_like(symbols_BL[:, :1], self.network.start)
+        return self.network(torch.cat([start, symbols_BL[:, :-1]], 1))
+
+    @torch.inference_mode()
+    def continue_symbols(
+        self,
+        prompt_BP: Tensor,
+        length: int,
+        *,
+        rng: torch.Generator,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+    ) -> Tensor:
+        """Append `length` symbols to each prompt (which may be empty), [B, P + length].
+
+        Past the network's context, the older half of what it sees is dropped and the newer half read again.
+        """
+        start = torch.full((len(prompt_BP), 1), self.network.start, device=self.device)
+        symbols = prompt_BP.to(self.device)
+        half = self.network.context // 2
+        with evaluating(self):
+            cache = self.network.new_cache(len(symbols))
+            unread = torch.cat(
+                [start, symbols[:, -self.network.context + 1 :] if symbols.shape[1] else symbols], 1
+            )
+            for _ in range(length):
+                if cache.length + unread.shape[1] > self.network.context:
+                    cache.length = 0
+                    unread = torch.cat([start, symbols[:, -half:]], 1)
+                unread = draw(self.network(unread, cache)[:, -1], rng, temperature=temperature, top_k=top_k)[
+                    :, None
+                ]
+                symbols = torch.cat([symbols, unread], 1)
+        return symbols
+
+    def _draw(self, n: int, rng: torch.Generator) -> Samples:
+        length = self.spec.passage if self.modality == "text" else self.spec.length
+        empty = torch.zeros(n, 0, dtype=torch.long)
+        samples = self.spec.decode(self.continue_symbols(empty, length, rng=rng))
+        if isinstance(samples, Texts):  # a character may take several bytes
+            samples = Texts([passage[: self.spec.passage] for passage in samples.passages])
+        return samples
+
+    @torch.inference_mode()
+    def log_likelihood(
+        self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
+    ) -> LogLikelihood:
+        """Exact. A text longer than the context is read in windows: each symbol is scored once, with at
+        least half a context before it (or the beginning of the text)."""
+        sequences = self.spec.encode(batch)
+        windows = [(i, *w) for i, s in enumerate(sequences) for w in sliding_windows(len(s), self.network.context)]
+        nats = torch.zeros(len(sequences), dtype=torch.float64)
+        with evaluating(self):
+            for group in torch.arange(len(windows)).split(64):
+                chosen = [windows[j] for j in group.tolist()]
+                symbols = nn.utils.rnn.pad_sequence([sequences[i][b:e] for i, b, _, e in chosen], batch_first=True)
+                symbols = symbols.to(self.device)
+                log_p = -F.cross_entropy(self.logits(symbols).mT.float(), symbols, reduction="none").double().cpu()
+                for row, (i, begin, score_from, end) in zip(log_p, chosen, strict=True):
+                    nats[i] += row[score_from - begin : end - begin].sum()
+        return LogLikelihood(nats, torch.tensor(batch.bytes_per_item()), "exact")
+
+
+class Implicit(NeuralGenerator):
+    """x = G(z), z ~ N(0, I): samples without a likelihood (a GAN's generator)."""
+
+    def __init__(self, *, spec: DataSpec, generator: Architecture, latent_dim: PositiveInt) -> None:
+        super().__init__(spec)
+        _require_images(spec)
+        self.latent_dim = latent_dim
+        self.network = generator.decoder(latent_dim, spec.shape)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latents [B, latent_dim] -> images [B, C, H, W] in [-1, 1]."""
+        return self.network(z).tanh()
+
+    def _draw(self, n: int, rng: torch.Generator) -> Samples:
+        z = torch.randn(n, self.latent_dim, generator=rng).to(self.device)
+        return Images(to_levels(self(z), self.spec.vocab_size).to(torch.uint8).cpu(), self.spec.vocab_size)
+
+    def log_likelihood(self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1) -> None:
+        """None: the density of G(z) is not known."""
+
+
+class LatentVariable(NeuralGenerator):
+    """p(x) = ∫ p(x | z) N(z; 0, I) dz with an encoder q(z | x) = N(mean(x), diag variance(x)) (a VAE).
+
+    Args:
+        emit: `sample` draws pixels from p(x | z), the model's own law; `mean` shows its expectation, which
+            looks cleaner and is not a sample of the law whose likelihood is reported.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        encoder: Architecture,
+        decoder: Architecture,
+        likelihood: Likelihood,
+        latent_dim: PositiveInt,
+        emit: Literal["sample", "mean"],
+    ) -> None:
+        super().__init__(spec)
+        _require_images(spec)
+        likelihood.check(spec.vocab_size)
+        self.likelihood, self.latent_dim, self.emit = likelihood, latent_dim, emit
+        channels, *sides = spec.shape
+        self.encoder = encoder.encoder(spec.shape, 2 * latent_dim)
+        self.decoder = decoder.decoder(latent_dim, (likelihood.n_maps * channels, *sides))
+
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | x), [B, latent_dim] each."""
+        mean, log_variance = self.encoder(to_unit(pixels, self.spec.vocab_size)).chunk(2, 1)
+        return mean, log_variance
+
+    def elbo(self, pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """E_q log p(x | z), estimated with one draw z = mean + noise · sd, and KL(q || prior); [B] nats each."""
+        mean, log_variance = self.encode(pixels)
+        maps = self.decoder(mean + noise * (log_variance / 2).exp())
+        return self.likelihood.log_prob(maps, pixels, self.spec.vocab_size), gaussian_kl(mean, log_variance)
+
+    def log_weights(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        """log p(x, z) - log q(z | x) for z = mean + noise · sd, [B]."""
+        mean, log_variance = self.encode(pixels)
+        z = mean + noise * (log_variance / 2).exp()
+        log_prior = gaussian_log_density(z, 0.0, torch.zeros_like(log_variance))
+        log_p_x = self.likelihood.log_prob(self.decoder(z), pixels, self.spec.vocab_size)
+        return log_p_x + log_prior - gaussian_log_density(z, mean, log_variance)
+
+    def _draw(self, n: int, rng: torch.Generator) -> Samples:
+        levels = self.spec.vocab_size
+        maps = self.decoder(torch.randn(n, self.latent_dim, generator=rng).to(self.device))
+        draw_pixels = (
+            self.likelihood.sample(maps, levels, rng)
+            if self.emit == "sample"
+            else self.likelihood.mean(maps, levels)
+        )
+        return Images(draw_pixels.to(torch.uint8).cpu(), levels)
+
+    def sampling_parameters(self) -> Iterator[nn.Parameter]:
+        return self.decoder.parameters()
+
+    @torch.inference_mode()
+    def log_likelihood(
+        self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
+    ) -> LogLikelihood:
+        """A lower bound: the ELBO with one draw per image, or the importance-weighted bound with more."""
+        assert isinstance(batch, Images)
+        nats = []
+        with evaluating(self):
+            for pixels in batch.pixels.split(self.batch):
+                noise = torch.randn(importance_samples, len(pixels), self.latent_dim, generator=rng).to(
+                    self.device
+                )
+                pixels = pixels.to(self.device)
+                if importance_samples == 1:
+                    log_p_x, kl = self.elbo(pixels, noise[0])
+                    nats.append(log_p_x - kl)
+                else:
+                    weights = torch.stack([self.log_weights(pixels, draw_noise) for draw_noise in noise])
+                    nats.append(importance_weighted_bound(weights))
+        return LogLikelihood(torch.cat(nats).double().cpu(), torch.tensor(batch.bytes_per_item()), "lower bound")
+
+
+GENERATORS: Mapping[str, type[NeuralGenerator]] = {
+    c.__name__: c for c in (Autoregressive, Implicit, LatentVariable)
+}
+
+
+def build_generator(kind: str, model: Mapping[str, Any], spec: DataSpec) -> NeuralGenerator:
+    """The generator that a model configuration describes, without its training half (losses, optimizers).
+
+    Raises:
+        UserError: `kind` is unknown, or the configuration does not fit it.
+    """
+    if kind not in GENERATORS:
+        raise UserError(f"unknown kind of generator '{kind}'; known: {', '.join(GENERATORS)}")
+    wanted = set(inspect.signature(GENERATORS[kind].__init__).parameters) - {"self", "spec"}
+    if missing := wanted - set(model):
+        raise UserError(f"model.{min(missing)}: missing, but a generator of kind {kind} needs it")
+    supplied = {"spec": spec, "shape": spec.shape, "vocab_size": spec.vocab_size}
+    parts = build({key: model[key] for key in sorted(wanted)}, path="model", supplied=supplied)
+    try:
+        return GENERATORS[kind](spec=spec, **parts)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"model: {error}") from error
+
+
+def load(run_dir: str | Path) -> NeuralGenerator:
+    """The generator that a finished run trained, with the weights it samples with, on the CPU.
+
+    Reads data only: nothing that the run directory contains is executed.
+
+    Raises:
+        UserError: the directory is not a finished run, or a file in it is damaged.
+    """
+    run = Run.open(run_dir)
+    weights = run.weights()
+    generator = build_generator(weights.kind, run.config().model, weights.spec)
+    try:
+        generator.load_state_dict(safetensors.torch.load_file(run.weights_path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{run.weights_path}: cannot be loaded ({reason[:200]})") from None
+    return generator.eval()
+
+
+def _require_images(spec: DataSpec) -> None:
+    if spec.modality != "image":
+        raise ValueError(
+            f"{spec.name} holds {spec.modality}s, and this model is for images; use model=transformer"
+        )
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block, the former mode after it."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+def draw(logits: Tensor, rng: torch.Generator, *, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
+    """One symbol per row of logits [B, V], int64 [B], by inversion of the distribution function.
+
+    Temperature 0 takes the most likely symbol; `top_k` keeps the k most likely. The random numbers come
+    from the CPU whatever the device: the same seed, the same text.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    logits = logits.double() / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        logits = logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], -math.inf)
+    cumulative = logits.softmax(-1).cumsum(-1)
+    threshold = uniform(torch.Size([len(logits), 1]), rng, cumulative) * cumulative[:, -1:]
+    return (cumulative <= threshold).sum(-1).clamp(max=logits.shape[-1] - 1)
+
+
+def sliding_windows(length: int, context: int) -> Iterator[tuple[int, int, int]]:
+    """(begin, score_from, end): windows of at most `context` symbols; [score_from, end) partition [0, length)."""
+    end = min(length, context)
+    if length:
+        yield 0, 0, end
+    while end < length:
+        score_from, end = end, min(length, end + max(1, context // 2))
+        yield end - context, score_from, end

@@ -1,0 +1,70 @@
+"""The verb `runs`: what there is, read from the run directories without importing torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from aigc_lab.errors import UserError
+from aigc_lab.run import Run, all_runs
+
+
+def list_runs(runs_dir: str) -> list[dict[str, Any]]:
+    """One entry per run, oldest first.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not Path(runs_dir).is_dir():
+        raise UserError(f"{runs_dir}: no such folder; train a run first, or name the folder of your runs")
+    return [_entry(run, Path(runs_dir).absolute()) for run in all_runs(runs_dir)]
+
+
+def _entry(run: Run, root: Path) -> dict[str, Any]:
+    try:
+        record, status = run.record(), run.status()
+    except UserError as error:
+        return {"run": str(run.path.relative_to(root)), "status": f"damaged: {error}", "scores": {}}
+    return {
+        "run": str(run.path.relative_to(root)),
+        "status": status,
+        "created": record.get("created", ""),
+        "seed": record.get("seed"),
+        "minutes": round(record.get("wall_seconds", 0) / 60, 1),
+        "scores": _headline(run),
+    }
+
+
+def _headline(run: Run) -> dict[str, float]:
+    """The latest value of the headline metrics, and the mean gap closed."""
+    try:
+        rows = [json.loads(line) for line in run.results_path.read_text(encoding="utf-8").splitlines()]
+        values = {row["metric"]: row["value"] for row in rows if row["value"] is not None}
+        headline = {m: values[m] for m in ("bits_per_byte", "frechet", "precision", "recall") if m in values}
+        gaps = [r["gap_closed"] for r in rows if r["gap_closed"] is not None and r["metric"] != "authenticity"]
+        return headline | ({"gap_closed": sum(gaps) / len(gaps)} if gaps else {})
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def print_runs(entries: list[dict[str, Any]], runs_dir: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    if not entries:
+        console.print(f"no runs in {runs_dir}")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("run", "status", "minutes", "bits/byte", "Fréchet", "precision", "recall", "gap closed"):
+        table.add_column(title, justify="left" if title in ("run", "status") else "right", no_wrap=title == "run")
+    for entry in entries:
+        scores = entry["scores"]
+        shown = [
+            f"{scores[m]:.3g}" if m in scores else "" for m in ("bits_per_byte", "frechet", "precision", "recall")
+        ]
+        gap = f"{scores['gap_closed']:.0%}" if "gap_closed" in scores else ""
+        table.add_row(entry["run"], entry["status"], str(entry.get("minutes", "")), *shown, gap)
+    console.print(table)

@@ -1,0 +1,25 @@
+"""metrics.csv: `step,metric,value`, one row for each logged value; `step` counts batches from 0."""
+
+import csv
+from collections.abc import Iterable
+from io import StringIO
+from pathlib import Path
+
+HEADER = "step,metric,value\n"
+
+Row = tuple[int, str, float]
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The complete rows of a metrics.csv, without one that a kill cut off; none when there is no file."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+    return [(int(s), m, float(v)) for s, m, v in csv.reader(line for line in lines if line.endswith("\n"))]
+
+
+def format_rows(rows: Iterable[Row]) -> str:
+    """Rows as text, each with its newline."""
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""Lightning modules: objectives applied to networks. Thin."""

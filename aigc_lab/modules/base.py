@@ -1,0 +1,112 @@
+"""What the families share: one step is one batch, whatever the number of optimizers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from aigc_lab.data.spec import DataSpec
+from aigc_lab.data.stream import fold
+from aigc_lab.generators import NeuralGenerator
+from aigc_lab.optimizers import OptimizerConfig
+
+_TRAINING, _VALIDATION = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a module learns from the rest of the configuration.
+
+    Attributes:
+        spec: of the data.
+        optimizer: makes the optimizers (the configuration group `optimizer`).
+        max_steps: batches in the whole run.
+        seed: of the run.
+        gradient_clip_val: largest norm of one optimizer's gradient; None: no clipping.
+        log_every_n_steps: batches from one logged value to the next.
+    """
+
+    spec: DataSpec
+    optimizer: OptimizerConfig
+    max_steps: int
+    seed: int
+    gradient_clip_val: float | None
+    log_every_n_steps: int
+
+
+class GenerativeModule(pl.LightningModule):
+    """Trains a generator. Subclasses write `training_step` with `descend` and `report`.
+
+    Optimisation is manual in every family, so that steps, schedules, logs and checkpoints count batches.
+    Randomness in a step (noise, dropout) is a pure function of (seed, process, step): there is no state of
+    a random generator to save, and a resumed run draws what an unbroken one would have drawn.
+    """
+
+    weights_name: ClassVar[str] = "raw"
+    """Which weights `sampler` has: `raw` or `ema`."""
+
+    n_optimizers: ClassVar[int] = 1
+    can_shard: ClassVar[bool] = False
+    """Whether `trainer.strategy=fsdp` works."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.plan = plan
+        self.step = 0
+
+    @property
+    def sampler(self) -> NeuralGenerator:
+        """The generator with the weights to sample with."""
+        raise NotImplementedError
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        self.step = batch_idx
+        torch.manual_seed(fold(self.plan.seed, _TRAINING, self.global_rank, batch_idx))
+        factor = self.plan.optimizer.lr_factor(batch_idx, self.plan.max_steps)
+        for optimizer in self.each_optimizer():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def on_validation_batch_start(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
+        torch.manual_seed(fold(self.plan.seed, _VALIDATION, self.global_rank, batch_idx))
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """An optimizer whose groups remember the learning rate that the schedule multiplies."""
+        optimizer = self.plan.optimizer(parameters, lr)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = lr
+        return optimizer
+
+    def each_optimizer(self) -> list[LightningOptimizer]:
+        """The optimizers, a list also where there is one."""
+        found = self.optimizers()
+        return found if isinstance(found, list) else [found]
+
+    def descend(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
+        """One step of `optimizer` down the gradient of `loss`."""
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.plan.gradient_clip_val is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.plan.gradient_clip_val)
+        optimizer.step()
+
+    def report(self, values: Mapping[str, Tensor]) -> None:
+        """Log training values, averaged over the processes, on the steps that are logged only.
+
+        They go to the loggers at once: Lightning would write them after the step's checkpoint, and a kill
+        between the two would lose them.
+        """
+        if (self.step + 1) % self.plan.log_every_n_steps:
+            return
+        means = {
+            f"train/{k}": self.trainer.strategy.reduce(v.detach(), reduce_op="mean") for k, v in values.items()
+        }
+        self.log_dict(means, logger=False)
+        for logger in self.loggers:
+            logger.log_metrics({name: float(mean) for name, mean in means.items()}, self.step)

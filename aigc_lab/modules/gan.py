@@ -1,0 +1,107 @@
+"""Generative adversarial networks: a game between two networks, chosen by configuration."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from aigc_lab.generators import Implicit
+from aigc_lab.modules.base import GenerativeModule, Plan
+from aigc_lab.nets.architecture import Architecture
+from aigc_lab.objectives.games import Game
+from aigc_lab.objectives.likelihoods import to_unit
+from aigc_lab.objectives.penalties import Penalty
+from aigc_lab.types import Fraction, PositiveFloat, PositiveInt
+
+
+class GAN(GenerativeModule):
+    """One discriminator step and one generator step per batch, on fresh noise each.
+
+    The moving average of the generator's weights (and of these only) is what is sampled and exported.
+
+    Args:
+        generator, discriminator: architectures; latents in, images out, and images in, a logit out.
+        latent_dim: size of z.
+        objective: the game.
+        penalties: added to the discriminator's loss, by name.
+        ema_decay: of the moving average per batch, once (1 + step) / (10 + step) has reached it.
+        lr, discriminator_lr: learning rates of the two players.
+    """
+
+    weights_name: ClassVar[str] = "ema"
+    n_optimizers: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        *,
+        generator: Architecture,
+        discriminator: Architecture,
+        latent_dim: PositiveInt,
+        objective: Game,
+        penalties: dict[str, Penalty],
+        ema_decay: Fraction,
+        lr: PositiveFloat,
+        discriminator_lr: PositiveFloat,
+        plan: Plan,
+    ) -> None:
+        super().__init__(plan)
+        self.generator = Implicit(spec=plan.spec, generator=generator, latent_dim=latent_dim)
+        self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
+        self.discriminator = discriminator.encoder(plan.spec.shape, 1)
+        self.objective, self.penalties = objective, penalties
+        self.ema_decay = ema_decay
+        self.lr, self.discriminator_lr = lr, discriminator_lr
+
+    @property
+    def sampler(self) -> Implicit:
+        return self.generator_ema
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        generator_optimizer, discriminator_optimizer = self.each_optimizer()
+        real = to_unit(batch, self.plan.spec.vocab_size)
+
+        with torch.no_grad():
+            fake = self.generator(self._noise(len(real)))
+        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+        game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
+        penalties = {name: p(self.discriminator, real, fake) for name, p in self.penalties.items()}
+        self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
+
+        with frozen(self.discriminator):
+            fake_logits = self.discriminator(self.generator(self._noise(len(real))))
+            generator_loss = self.objective.generator_loss(fake_logits, real_logits.detach())
+            self.descend(generator_optimizer, generator_loss)
+        self._update_ema()
+        self.report(
+            {"discriminator_loss": game_loss, "generator_loss": generator_loss, **penalties}
+            | {"real_logit": real_logits.mean(), "fake_logit": fake_logits.mean()}
+        )
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [
+            self.make_optimizer(self.generator.parameters(), self.lr),
+            self.make_optimizer(self.discriminator.parameters(), self.discriminator_lr),
+        ]
+
+    def _noise(self, n: int) -> Tensor:
+        return torch.randn(n, self.generator.latent_dim, device=self.device)
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+        averages: list[Tensor] = list(self.generator_ema.parameters())
+        current: list[Tensor] = list(self.generator.parameters())
+        torch._foreach_lerp_(averages, current, 1 - decay)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """No gradients for the network's parameters inside the block; gradients still flow through it."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)

@@ -1,0 +1,58 @@
+"""Causal likelihood: a Transformer over the symbols of a text, or over the pixels of an image."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aigc_lab.generators import Autoregressive
+from aigc_lab.modules.base import GenerativeModule, Plan
+from aigc_lab.modules.parallelize import shard_blocks
+from aigc_lab.nets.transformer import Transformer
+from aigc_lab.types import PositiveFloat
+
+
+class LanguageModel(GenerativeModule):
+    """Minimises -1/L Σ log p(x_i | start, x_1 .. x_{i-1}) in nats per symbol.
+
+    Images [B, C, H, W] are read as sequences of C·H·W pixel values in raster order, so the same module
+    gives images an exact likelihood.
+
+    Args:
+        network: maps symbols to the logits of the next one.
+        lr: learning rate at the schedule's peak.
+    """
+
+    can_shard: ClassVar[bool] = True
+
+    def __init__(self, *, network: Transformer, lr: PositiveFloat, plan: Plan) -> None:
+        super().__init__(plan)
+        self.generator = Autoregressive(spec=plan.spec, network=network)
+        self.lr = lr
+
+    @property
+    def sampler(self) -> Autoregressive:
+        return self.generator
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """Mean nats per symbol of a batch of windows [B, L] or images [B, C, H, W]."""
+        symbols = batch.flatten(1).long()
+        return F.cross_entropy(self.generator.logits(symbols).flatten(0, 1).float(), symbols.flatten())
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        (optimizer,) = self.each_optimizer()
+        loss = self.loss(batch)
+        self.descend(optimizer, loss)
+        self.report({"loss": loss})
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.log("val/loss", self.loss(batch), batch_size=len(batch), sync_dist=True)
+
+    def configure_model(self) -> None:
+        """Called by Lightning before training; splits the network where the strategy has a device mesh."""
+        if self.device_mesh is not None:
+            shard_blocks(self.generator.network, self.device_mesh["data_parallel"])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.make_optimizer(self.generator.parameters(), self.lr)

@@ -1,0 +1,1 @@
+"""Networks: torch.nn and nothing else. Each file can be lifted into a notebook."""

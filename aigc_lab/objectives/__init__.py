@@ -1,0 +1,1 @@
+"""Equations: one class or function each, torch and nothing else."""

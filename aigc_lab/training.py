@@ -1,0 +1,273 @@
+"""A checked configuration becomes a trained run. The only caller of Lightning's Trainer."""
+
+import contextlib
+import logging
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import safetensors.torch
+import torch
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from aigc_lab.callbacks import AtomicCheckpointIO
+from aigc_lab.config.schema import Config
+from aigc_lab.config.schema import Trainer as TrainerConfig
+from aigc_lab.config.targets import build
+from aigc_lab.data import Dataset
+from aigc_lab.data.stream import HeldOutBatches, TrainingStream, fold
+from aigc_lab.errors import UserError
+from aigc_lab.files import remove_temporaries
+from aigc_lab.loggers import MetricsFile
+from aigc_lab.modules.base import GenerativeModule, Plan
+from aigc_lab.processes import global_rank
+from aigc_lab.run import Run, Weights
+
+RUN_DIR = "AIGC_RUN_DIR"
+"""Environment variable by which the first process tells those it starts which run they belong to."""
+
+PROFILERS: Mapping[str, Callable[[Path, str], Profiler]] = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+"""They write fit-profile.txt into the run directory."""
+
+_INITIALISATION = 2
+
+
+def train(config: Config, argv: list[str]) -> Run:
+    """Train a new run. Its directory appears once everything has been built.
+
+    Raises:
+        UserError: the configuration cannot be built, or the data cannot be read.
+    """
+    check_machine(config.trainer)
+    parts = _build(config)
+    if RUN_DIR in os.environ:  # a process that the first one started
+        run = Run(Path(os.environ[RUN_DIR]))
+    elif global_rank() == 0:
+        run = Run.create(config, argv)
+    else:  # of an outside launcher: the first process creates the directory
+        run = Run(Run.planned_path(config))
+    return _fit(run, config, *parts)
+
+
+def resume(run: Run) -> Run:
+    """Continue a run from its newest checkpoint, to the weights it would have reached unbroken.
+
+    Raises:
+        UserError: another process is training it, or it cannot be built any more.
+    """
+    config = run.config()
+    check_machine(config.trainer)
+    dataset, module = _build(config)
+    recorded = run.record().get("data", {}).get("content_hash", dataset.spec.content_hash)
+    if recorded != dataset.spec.content_hash:
+        raise UserError(
+            f"{run.path}: the data has changed since the run began (content hash {recorded[:12]}, "
+            f"now {dataset.spec.content_hash[:12]})"
+        )
+    return _fit(run, config, dataset, module)
+
+
+def check_machine(trainer: TrainerConfig) -> None:
+    """Refuse what this machine does not have.
+
+    Raises:
+        UserError: GPUs are asked for that are not there.
+    """
+    if trainer.accelerator == "gpu" and torch.cuda.device_count() < trainer.devices:
+        raise UserError(
+            f"trainer.devices={trainer.devices}: this machine has {torch.cuda.device_count()} CUDA GPUs; "
+            "train on the CPU with trainer=cpu"
+        )
+
+
+def _build(config: Config) -> tuple[Dataset, GenerativeModule]:
+    dataset: Dataset = build(config.data, path="data")
+    optimizer = build(config.optimizer, path="optimizer")
+    plan = Plan(
+        spec=dataset.spec,
+        optimizer=optimizer,
+        max_steps=config.trainer.max_steps,
+        seed=config.seed,
+        gradient_clip_val=config.trainer.gradient_clip_val,
+        log_every_n_steps=config.trainer.log_every_n_steps,
+    )
+    torch.manual_seed(fold(config.seed, _INITIALISATION))
+    supplied = {"plan": plan, "shape": plan.spec.shape, "vocab_size": plan.spec.vocab_size}
+    module = build(config.model, path="model", supplied=supplied)
+    if not isinstance(module, GenerativeModule):
+        raise UserError(f"model._target_: '{config.model['_target_']}' is not one of aigc_lab.modules")
+    world_size = config.trainer.devices * config.trainer.num_nodes
+    if dataset.batch_size % world_size:
+        raise UserError(
+            f"data.batch_size={dataset.batch_size}: must divide by the {world_size} processes of "
+            "trainer.devices x trainer.num_nodes (it is the batch over all of them)"
+        )
+    if config.trainer.strategy == "fsdp" and not module.can_shard:
+        raise UserError(
+            f"trainer.strategy=fsdp: {type(module).__name__} is not sharded; it trains with trainer.strategy=ddp"
+        )
+    return dataset, module
+
+
+def _fit(run: Run, config: Config, dataset: Dataset, module: GenerativeModule) -> Run:
+    """Train under the run's lock and record what became of it; other processes only train."""
+    if global_rank() != 0:
+        _run_trainer(run, config, dataset, module)
+        return run
+    with run.locked():
+        remove_temporaries(run.path)
+        before = run.record()
+        resumed = [*before["resumed"], now()] if "data" in before else []
+        run.update(
+            status="running", data=dataset.spec.to_json(), device=device_name(config.trainer), resumed=resumed
+        )
+        began = time.monotonic()
+        os.environ[RUN_DIR] = str(run.path)
+        try:
+            _run_trainer(run, config, dataset, module)
+        except Exception as error:
+            run.update(status="failed", error=f"{type(error).__name__}: {error}"[:2000])
+            raise
+        finally:
+            del os.environ[RUN_DIR]
+            run.update(wall_seconds=round(before["wall_seconds"] + time.monotonic() - began, 3))
+        run.update(status="finished")
+    return run
+
+
+def _run_trainer(run: Run, config: Config, dataset: Dataset, module: GenerativeModule) -> None:
+    settings, checkpoint = config.trainer, run.latest_checkpoint()
+    next_step = int(checkpoint.stem.removeprefix("step_")) if checkpoint else 0
+    if checkpoint and next_step >= settings.max_steps:  # killed between the last checkpoint and the export
+        state = AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
+        _export(run, module, state, step=next_step)
+        return
+    torch.use_deterministic_algorithms(settings.deterministic)
+    if settings.num_threads is not None:
+        torch.set_num_threads(settings.num_threads)
+    _quieten()
+    loggers = build(config.logger, path="logger", supplied={"save_dir": str(run.path)})
+    callbacks = build(config.callbacks, path="callbacks", supplied={"run_dir": run.path})
+    trainer = pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=_strategy(settings, module),
+        precision=settings.precision,
+        max_epochs=1,  # the stream of a whole run is one epoch
+        val_check_interval=settings.val_check_interval,
+        check_val_every_n_epoch=None,
+        limit_val_batches=settings.limit_val_batches if _validates(module) else 0,
+        log_every_n_steps=settings.log_every_n_steps,
+        detect_anomaly=settings.detect_anomaly,
+        profiler=PROFILERS[settings.profiler](run.path, "profile") if settings.profiler else None,
+        num_sanity_val_steps=0,
+        logger=[MetricsFile(run.metrics_path, next_step=next_step), *loggers.values()],
+        callbacks=list(callbacks.values()),
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=str(run.path),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, datamodule=_Loaders(config, dataset), ckpt_path=checkpoint, weights_only=True)
+    state = trainer.strategy.lightning_module_state_dict()  # every process takes part in gathering shards
+    if trainer.is_global_zero:
+        _export(run, module, state, step=trainer.fit_loop.batch_idx + 1)
+
+
+class _Loaders(pl.LightningDataModule):
+    """The streams of this process, made once Lightning knows its rank."""
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        super().__init__()
+        self.config, self.dataset = config, dataset
+
+    def train_dataloader(self) -> TrainingStream:
+        assert self.trainer is not None
+        limit = self.config.trainer.limit_train_items
+        n_items, gather = self.dataset.n_items, self.dataset.gather
+        if limit is not None:  # the same items every epoch: a text's windows do not move
+            n_items = min(n_items, limit)
+            gather = lambda epoch, item: self.dataset.gather(torch.zeros_like(epoch), item)  # noqa: E731
+        return TrainingStream(
+            gather,
+            n_items=n_items,
+            batch_size=self.dataset.batch_size,
+            n_batches=self.config.trainer.max_steps,
+            seed=self.config.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+
+    def val_dataloader(self) -> HeldOutBatches:
+        assert self.trainer is not None
+        return HeldOutBatches(
+            self.dataset.gather_held_out,
+            n_items=self.dataset.n_held_out_items,
+            batch_size=self.dataset.batch_size,
+            n_batches=self.config.trainer.limit_val_batches,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+
+
+def _strategy(settings: TrainerConfig, module: GenerativeModule) -> Strategy | str:
+    world_size = settings.devices * settings.num_nodes
+    backend = "gloo" if settings.accelerator == "cpu" else "nccl"
+    if settings.strategy == "fsdp":
+        return ModelParallelStrategy(
+            data_parallel_size=world_size,
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+            process_group_backend=backend,
+        )
+    if world_size > 1 or settings.strategy == "ddp":
+        # with several optimizers a backward pass reaches the parameters of one of them only
+        return DDPStrategy(find_unused_parameters=module.n_optimizers > 1, process_group_backend=backend)
+    return "auto"
+
+
+def _export(run: Run, module: GenerativeModule, state: dict[str, Any], *, step: int) -> None:
+    """Write the sampling weights, and nothing else of the training state, as safetensors."""
+    sampler = module.sampler
+    prefix = next(name for name, child in module.named_children() if child is sampler) + "."
+    tensors = {k.removeprefix(prefix): v.contiguous() for k, v in state.items() if k.startswith(prefix)}
+    weights = Weights(type(sampler).__name__, module.weights_name, step, module.plan.spec)
+    run.write_weights(safetensors.torch.save(tensors), weights)
+
+
+def _validates(module: GenerativeModule) -> bool:
+    return is_overridden("validation_step", module, pl.LightningModule)
+
+
+def _quieten() -> None:
+    """Keep Lightning's advice on things the lab does on purpose out of the user's terminal."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+
+
+def device_name(settings: TrainerConfig) -> str:
+    """Model name of the processor that trains, and how many of them."""
+    if settings.accelerator == "gpu":
+        return f"{settings.devices * settings.num_nodes} x {torch.cuda.get_device_name(0)}"
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return f"{settings.devices * settings.num_nodes} x CPU {model}, {torch.get_num_threads()} threads"
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from aigc_lab.nets.architecture import Architecture
+from aigc_lab.nets.conv import Conv, halvings
+from aigc_lab.nets.mlp import MLP
+
+ARCHITECTURES = [MLP(hidden=[12, 10]), Conv(width=4, max_width=8)]
+SHAPES = [(1, 8, 8), (3, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 9, 9), (1, 10, 14), (2, 5, 8)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=["mlp", "conv"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_both_directions_fit_the_image(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    images = torch.randn(3, *shape)
+    assert architecture.encoder(shape, 5)(images).shape == (3, 5)
+    assert architecture.decoder(6, shape)(torch.randn(3, 6)).shape == (3, *shape)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=["mlp", "conv"])
+def test_an_images_output_does_not_depend_on_its_batch(architecture: Architecture) -> None:
+    """Gradient penalties and distributed runs rely on it: no statistics of the batch."""
+    network = architecture.encoder((1, 8, 8), 5)
+    images = torch.randn(7, 1, 8, 8)
+    alone = torch.cat([network(image[None]) for image in images])
+    torch.testing.assert_close(network(images), alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "n"), [(8, 1), (28, 2), (32, 3), (64, 4), (9, 0), (10, 1), (4, 0)])
+def test_sides_halve_while_even_and_above_4(side: int, n: int) -> None:
+    assert halvings(side, side) == n
+
+
+def test_the_convolutional_pair_keeps_the_variance() -> None:
+    """A network that dims or blows up its signal at initialisation trains badly at any learning rate."""
+    torch.manual_seed(0)
+    architecture = Conv(width=16, max_width=64)
+    logits = architecture.encoder((1, 32, 32), 1)(torch.randn(64, 1, 32, 32))
+    images = architecture.decoder(32, (1, 32, 32))(torch.randn(64, 32))
+    assert 0.01 < logits.std() < 2
+    assert 0.02 < images.std() < 2

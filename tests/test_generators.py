@@ -1,0 +1,206 @@
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from aigc_lab.data.samples import Images, Samples, Texts
+from aigc_lab.data.spec import DataSpec
+from aigc_lab.generators import Autoregressive, Generator, Implicit, LatentVariable, draw, sliding_windows
+from aigc_lab.nets.mlp import MLP
+from aigc_lab.nets.transformer import Transformer
+from aigc_lab.objectives.likelihoods import Bernoulli, DiscretisedLogistic
+
+
+def spec_of(modality: str, shape: tuple[int, ...], vocab_size: int, passage: int = 0) -> DataSpec:
+    return DataSpec(
+        name="toy",
+        modality=modality,
+        shape=shape,
+        vocab_size=vocab_size,
+        vocabulary=None,
+        passage=passage,
+        n_classes=0,
+        n_train=1,
+        n_held_out=1,
+        content_hash="",
+    )
+
+
+def random_transformer(spec: DataSpec) -> Autoregressive:
+    torch.manual_seed(0)
+    network = Transformer(
+        shape=spec.shape,
+        vocab_size=spec.vocab_size,
+        width=8,
+        n_layers=2,
+        n_heads=2,
+        dropout=0.5,
+        place_embedding=False,
+    )
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter)
+    return Autoregressive(spec=spec, network=network)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def every_image(levels: int, n_pixels: int) -> Images:
+    values = torch.tensor(list(itertools.product(range(levels), repeat=n_pixels)), dtype=torch.uint8)
+    return Images(values.view(-1, 1, 1, n_pixels), levels)
+
+
+@pytest.fixture
+def pixels() -> Autoregressive:
+    return random_transformer(spec_of("image", (1, 1, 3), 3))
+
+
+@pytest.fixture
+def vae() -> LatentVariable:
+    torch.manual_seed(0)
+    model = LatentVariable(
+        spec=spec_of("image", (1, 1, 3), 2),
+        encoder=MLP(hidden=[6]),
+        decoder=MLP(hidden=[6]),
+        likelihood=Bernoulli(),
+        latent_dim=1,
+        emit="sample",
+    )
+    for parameter in model.decoder.parameters():
+        torch.nn.init.normal_(parameter)
+    return model
+
+
+def test_the_pixel_models_likelihood_is_a_probability(pixels: Autoregressive) -> None:
+    """Exact means exact: over all 27 images of three pixels it sums to one."""
+    likelihood = pixels.log_likelihood(every_image(3, 3), rng=rng())
+    assert float(likelihood.nats.logsumexp(0)) == pytest.approx(0, abs=1e-5)
+    assert likelihood.kind == "exact"
+
+
+def test_samples_follow_the_likelihood(pixels: Autoregressive) -> None:
+    n = 20_000
+    drawn = pixels.sample(n, rng=rng()).pixels.flatten(1).long() @ torch.tensor([9, 3, 1])
+    p = pixels.log_likelihood(every_image(3, 3), rng=rng()).nats.exp()
+    frequency = torch.bincount(drawn, minlength=27) / n
+    assert (frequency - p).abs().max() < 4 * 0.5 / n**0.5
+
+
+def exact_log_likelihood(vae: LatentVariable, images: Images) -> Tensor:
+    """log ∫ p(x | z) N(z) dz over a fine grid of the one latent dimension."""
+    z = torch.linspace(-8, 8, 4001)
+    log_prior = torch.distributions.Normal(0, 1).log_prob(z) + math.log(16 / 4000)
+    with torch.no_grad():
+        maps = vae.decoder(z[:, None])
+        rows = [vae.likelihood.log_prob(maps, image.expand(len(z), -1, -1, -1), 2) for image in images.pixels]
+    return torch.stack([(row + log_prior).logsumexp(0) for row in rows])
+
+
+def test_the_vaes_bounds_stand_below_the_exact_likelihood_and_reach_it(vae: LatentVariable) -> None:
+    images = every_image(2, 3)
+    exact = exact_log_likelihood(vae, images)
+    assert float(exact.logsumexp(0)) == pytest.approx(0, abs=1e-4)
+
+    def mean_bound(k: int, repeats: int) -> Tensor:
+        found = [vae.log_likelihood(images, rng=rng(i), importance_samples=k) for i in range(repeats)]
+        assert {f.kind for f in found} == {"lower bound"}
+        return torch.stack([f.nats for f in found]).mean(0)
+
+    elbo, tighter, tight = mean_bound(1, 400), mean_bound(8, 200), mean_bound(30_000, 4)
+    assert (elbo < exact).all()
+    assert (tighter > elbo).all()
+    torch.testing.assert_close(tight.float(), exact, atol=0.02, rtol=0)
+
+
+GENERATORS = {
+    "text": lambda: random_transformer(spec_of("text", (8,), 256, passage=20)),
+    "pixels": lambda: random_transformer(spec_of("image", (1, 2, 2), 5)),
+    "gan": lambda: Implicit(spec=spec_of("image", (3, 4, 4), 256), generator=MLP(hidden=[4]), latent_dim=3),
+    "vae": lambda: LatentVariable(
+        spec=spec_of("image", (1, 4, 4), 17),
+        encoder=MLP(hidden=[4]),
+        decoder=MLP(hidden=[4]),
+        likelihood=DiscretisedLogistic(),
+        latent_dim=2,
+        emit="sample",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_generator_keeps_the_interface(name: str) -> None:
+    generator = GENERATORS[name]()
+    assert isinstance(generator, Generator)
+    generator.train()
+    samples = generator.sample(5, rng=rng())
+    assert generator.training, "sampling leaves the mode as it was"
+    again, other = generator.sample(5, rng=rng()), generator.sample(5, rng=rng(1))
+    assert same(samples, again) and not same(samples, other)
+    assert samples.bytes_per_item() == [generator.cost().bytes_per_sample] * 5
+    likelihood = generator.log_likelihood(samples, rng=rng())
+    if name == "gan":
+        assert likelihood is None
+    else:
+        assert likelihood.nats.shape == (5,) and (likelihood.nats < 0).all()
+        assert likelihood.n_bytes.tolist() == samples.bytes_per_item()
+    cost = generator.cost()
+    assert 0 < cost.parameters <= sum(p.numel() for p in generator.parameters())
+    assert cost.flops_per_sample > 0
+
+
+def same(a: Samples, b: Samples) -> bool:
+    if isinstance(a, Texts):
+        return a.passages == b.passages
+    return torch.equal(a.pixels, b.pixels)
+
+
+def test_a_text_longer_than_the_context_is_scored_once_symbol_by_symbol() -> None:
+    generator = random_transformer(spec_of("text", (8,), 256, passage=20))
+    text = bytes(range(60, 83))
+    whole = generator.log_likelihood(Texts([text]), rng=rng())
+    by_hand = 0.0
+    with torch.no_grad():
+        generator.eval()
+        for begin, score_from, end in sliding_windows(len(text), 8):
+            symbols = torch.tensor(list(text[begin:end]))[None]
+            log_p = generator.logits(symbols).log_softmax(-1)[0].gather(1, symbols[0][:, None])
+            by_hand += float(log_p[score_from - begin :].sum())
+    assert float(whole.nats) == pytest.approx(by_hand, rel=1e-5)
+    together = generator.log_likelihood(Texts([b"", text, b"abc"]), rng=rng())
+    assert together.nats[0] == 0 and float(together.nats[1]) == pytest.approx(by_hand, rel=1e-5)
+
+
+@given(st.integers(0, 200), st.integers(1, 40))
+def test_windows_partition_the_text_and_keep_half_a_context(length: int, context: int) -> None:
+    windows = list(sliding_windows(length, context))
+    assert [i for _, score_from, end in windows for i in range(score_from, end)] == list(range(length))
+    for begin, score_from, end in windows:
+        assert end - begin <= context
+        assert score_from - begin >= min(score_from, context // 2)
+
+
+def test_continuing_beyond_the_context_keeps_the_prompt_and_goes_on() -> None:
+    generator = random_transformer(spec_of("text", (8,), 256, passage=20))
+    prompt = torch.randint(256, (2, 11))
+    symbols = generator.continue_symbols(prompt, 30, rng=rng())
+    assert symbols.shape == (2, 41) and torch.equal(symbols[:, :11], prompt)
+    greedy = generator.continue_symbols(prompt[:1], 3, rng=rng(), temperature=0)
+    visible = prompt[:1, -7:]
+    with torch.no_grad():
+        start = torch.full((1, 1), 256)
+        expected = generator.network.eval()(torch.cat([start, visible], 1))[:, -1].argmax(-1)
+    assert greedy[0, 11] == expected
+
+
+def test_drawing_keeps_to_temperature_and_top_k() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0, 3.0]]).expand(20_000, -1)
+    assert (draw(logits, rng(), temperature=0) == 3).all()
+    assert set(draw(logits, rng(), top_k=2).tolist()) == {2, 3}
+    for temperature in (0.5, 1.0, 3.0):
+        frequency = torch.bincount(draw(logits, rng(), temperature=temperature), minlength=4) / 20_000
+        assert (frequency - (logits[0] / temperature).softmax(0)).abs().max() < 0.02
