@@ -69,7 +69,9 @@ def train(tmp_path: Path) -> Callable[..., Path]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished tiny run of each family, to read from."""
     root = tmp_path_factory.mktemp("trained")
-    return {family: train_here(root, family, ["trainer.max_steps=6"]) for family in TINY}
+    return {
+        family: train_here(root, family, ["trainer.max_steps=6", "trainer.log_every_n_steps=2"]) for family in TINY
+    }
 
 
 def train_here(runs_dir: Path, family: str, overrides: Sequence[str]) -> Path:

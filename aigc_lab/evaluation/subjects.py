@@ -57,7 +57,7 @@ def evaluate(
         if subject.startswith(CONTROL):
             say(f"evaluating {subject}")
             if data_given or not run_data:
-                harness = bench.harness(config.data)
+                harness = bench.harness(bench.dataset(config.data))
             elif len(run_data) == 1:
                 harness = next(iter(run_data.values()))
             else:
@@ -75,11 +75,13 @@ class _Bench:
         self.datasets: dict[str, Dataset] = {}
         self.harnesses: dict[str, Harness] = {}
 
-    def harness(self, data: Mapping[str, Any]) -> Harness:
+    def dataset(self, data: Mapping[str, Any]) -> Dataset:
         key = json.dumps(data, sort_keys=True)
         if key not in self.datasets:
             self.datasets[key] = build(data, path="data")
-        dataset = self.datasets[key]
+        return self.datasets[key]
+
+    def harness(self, dataset: Dataset) -> Harness:
         content = dataset.spec.content_hash
         if content not in self.harnesses:
             cache_dir = Path(self.config.paths.cache_dir).expanduser()
@@ -88,13 +90,13 @@ class _Bench:
 
 
 def _evaluate_run(bench: _Bench, run: Run, *, anew: bool) -> Evaluated:
-    weights, config = run.weights(), run.config()
-    harness = bench.harness(config.data)
-    if weights.spec.content_hash != harness.spec.content_hash:
+    weights, dataset = run.weights(), bench.dataset(run.config().data)
+    if weights.spec.content_hash != dataset.spec.content_hash:
         raise UserError(
             f"{run.path}: was trained on other data (content hash {weights.spec.content_hash[:12]}) than its "
-            f"configuration finds now ({harness.spec.content_hash[:12]})"
+            f"configuration finds now ({dataset.spec.content_hash[:12]})"
         )
+    harness = bench.harness(dataset)
     digest = sha256(run.weights_path.read_bytes()).hexdigest()[:8]
     label = f"{weights.weights}@{weights.step}#{digest}"
     folder = run.samples / harness.protocol_name

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from aigc_lab.config.compose import Composer
+from aigc_lab.data.images import Digits
+from aigc_lab.errors import UserError
+from aigc_lab.evaluation.controls import CONTROLS, Noise
+from aigc_lab.evaluation.exhibit import longest_shared
+from aigc_lab.evaluation.harness import METRICS, Harness, gap_closed
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
+    protocol = Composer().evaluate(["evaluation.n=200"]).evaluation
+    dataset = Digits(batch_size=8, levels=None, held_out=0.25)
+    return Harness(dataset, protocol, tmp_path_factory.mktemp("cache"))
+
+
+def value(harness: Harness, control: str, metric: str) -> float | None:
+    return next(s.value for s in harness.controls[control] if s.metric == metric)
+
+
+def test_the_controls_stand_in_the_order_that_they_must(harness: Harness) -> None:
+    """Real data beats the baseline beats noise in every quality metric, and the copycat beats real data in those
+    that are blind to copying."""
+    for metric in ("frechet", "precision", "recall", "coverage", "nn_accuracy"):
+        sign = {"lower": 1, "higher": -1, "match": 1}[METRICS[metric].direction]
+        oracle, baseline, noise = (sign * value(harness, c, metric) for c in ("oracle", "baseline", "noise"))
+        assert oracle < baseline < noise, metric
+    for metric in ("frechet", "recall", "coverage"):
+        sign = {"lower": 1, "higher": -1}[METRICS[metric].direction]
+        assert sign * value(harness, "copycat", metric) < sign * value(harness, "oracle", metric)
+    assert value(harness, "copycat", "authenticity") == 0 < 0.4 < value(harness, "oracle", "authenticity")
+
+
+def test_every_score_stands_beside_its_floor_and_its_worst(harness: Harness) -> None:
+    for name, scores in harness.controls.items():
+        assert [s.metric for s in scores] == list(METRICS)
+        for score in scores:
+            assert score.floor == value(harness, "oracle", score.metric)
+            assert score.worst == value(harness, METRICS[score.metric].worst, score.metric)
+            assert (score.protocol, score.n_generated, score.seed) == ("standard@200", 200, 0)
+            assert score.data_hash == harness.spec.content_hash
+            if score.metric != "bits_per_byte":
+                assert score.low <= score.value <= score.high
+                assert score.gap_closed == {"oracle": 1.0}.get(name, score.gap_closed)
+    assert value(harness, "noise", "bits_per_byte") == pytest.approx(4.087, abs=1e-3), "log2 17"
+
+
+def test_a_control_is_scored_by_the_code_that_scores_models(harness: Harness) -> None:
+    again = harness.score(CONTROLS["baseline"](harness.dataset), run="x", kind="x", weights="").scores
+    for mine, control in zip(again, harness.controls["baseline"], strict=True):
+        assert (mine.value, mine.low, mine.high) == (control.value, control.low, control.high)
+
+
+def test_controls_are_cached_and_a_damaged_cache_is_measured_anew(harness: Harness) -> None:
+    other = Harness(harness.dataset, harness.protocol, harness.cache_dir)
+    assert other.controls == harness.controls, "the very rows, times included"
+    for path in (harness.cache_dir / "controls").iterdir():
+        path.write_text("no json")
+    fresh = Harness(harness.dataset, harness.protocol, harness.cache_dir)
+    assert value(fresh, "noise", "frechet") == value(harness, "noise", "frechet")
+
+
+def test_another_modality_and_too_few_items_are_refused(harness: Harness) -> None:
+    spec = harness.spec
+    texts = Noise(type(spec)(**{**spec.to_json(), "modality": "text", "passage": 8}))
+    with pytest.raises(UserError, match="makes texts, but digits holds images"):
+        harness.score(texts, run="x", kind="x", weights="")
+    with pytest.raises(UserError, match="too few"):
+        Harness(harness.dataset, harness.protocol.model_copy(update={"n": 3}), Path())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gap"),
+    [
+        ((2.0, 1.0, 11.0, "lower"), 0.9),
+        ((0.5, 1.0, 11.0, "lower"), 1.0),
+        ((20.0, 1.0, 11.0, "lower"), 0.0),
+        ((0.8, 0.9, 0.1, "higher"), 0.875),
+        ((0.7, 0.5, 1.0, "match"), 0.6),
+        ((0.3, 0.5, 1.0, "match"), 0.6),
+        ((None, 0.5, 1.0, "lower"), None),
+        ((0.5, 1.0, 1.0, "lower"), None),
+    ],
+)
+def test_gap_closed(arguments: tuple, gap: float | None) -> None:
+    assert gap_closed(*arguments) == (None if gap is None else pytest.approx(gap))
+
+
+def test_longest_shared_runs() -> None:
+    rng = torch.Generator().manual_seed(0)
+    text = bytes(torch.randint(97, 100, (3000,), generator=rng).tolist())
+    passages = [text[50:90], b"xyz", b"", text[10:14] + b"!" + text[500:530], bytes(range(200, 240))]
+
+    def naive(passage: bytes) -> int:
+        runs = (j - i for i in range(len(passage)) for j in range(i, len(passage) + 1) if passage[i:j] in text)
+        return max(runs, default=0)
+
+    assert longest_shared(passages, text) == [naive(p) for p in passages]
+    assert longest_shared([b"ab"], b"") == [0]

@@ -1,0 +1,255 @@
+"""The verbs, end to end on tiny runs."""
+
+import csv
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from conftest import QUIET, TINY
+from PIL import Image
+
+import aigc_lab
+from aigc_lab.cli import aigc, main
+from aigc_lab.run import Run
+
+QUICK = "evaluation.n=60"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def stdout(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    capsys.readouterr()
+    assert main(list(arguments)) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_help_and_listing_import_nothing_heavy(trained: dict[str, Path]) -> None:
+    """`--help` must answer at once; a second of it is torch's import alone."""
+    root = trained["gan"].parents[1]
+    lines = ["--help", "--version", f"runs {root}", *(f"{verb} --help" for verb in aigc.commands)]
+    code = (
+        "import sys, shlex\nfrom aigc_lab.cli import main\n"
+        "for line in sys.argv[1:]:\n    assert main(shlex.split(line)) == 0\n"
+        "heavy = {'torch', 'pytorch_lightning', 'hydra', 'pydantic', 'sklearn'} & set(sys.modules)\n"
+        "assert heavy <= {'pydantic'}, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *lines], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for verb in ("train", "resume", "sample", "evaluate", "compare", "runs", "doctor", "quickstart"):
+        assert re.search(rf"^  {verb} ", done.stdout, re.MULTILINE)
+
+
+def test_train_ends_with_the_run_and_resume_of_it_is_a_no_op(capsys: pytest.CaptureFixture[str]) -> None:
+    out = stdout(capsys, "train", *TINY["vae"], *QUIET, "trainer.max_steps=3")
+    (run,) = Path("runs/digits_vae").iterdir()
+    assert out == [f"run: {run.absolute()}"]
+    weights = run / "checkpoints/weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert stdout(capsys, "resume", str(run)) == out
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_a_run_id_is_used_once_unless_the_run_is_to_be_continued(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", *TINY["vae"], *QUIET, "trainer.max_steps=2", "run_id=mine"]
+    first = stdout(capsys, *command)
+    assert main(command) == 2
+    assert "mine exists; continue it with `aigc resume`" in capsys.readouterr().err
+    assert stdout(capsys, *command, "--continue") == first
+
+
+def test_sampling_images_writes_a_sheet(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for family in ("gan", "vae", "pixels"):
+        (line,) = stdout(capsys, "sample", str(trained[family]), "-n", "5", "--output", f"{family}.png")
+        assert line == f"samples: {family}.png"
+        with Image.open(f"{family}.png") as picture:
+            assert picture.size == (5 * 50 + 2, 52), "five cells of 8x8 pixels, six times enlarged"
+    assert main(["sample", str(trained["gan"]), "--prompt", "x"]) == 2
+    assert "are for text models" in capsys.readouterr().err
+
+
+def test_sampling_text_continues_the_prompt(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["sample", str(trained["text"]), "-n", "2", "--prompt", "def ", "--length", "50", "--seed", "3"]
+    out = stdout(capsys, *command)
+    assert stdout(capsys, *command) == out
+    path = Path(out[-1].removeprefix("samples: "))
+    texts = path.read_text().split("-" * 72)
+    assert len(texts) == 2 and all(text.strip("\n").startswith("def ") for text in texts)
+    greedy = stdout(capsys, *command, "--temperature", "0", "--top-k", "3")
+    assert greedy != out
+
+
+def test_evaluate_writes_scores_that_do_not_change(
+    trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run.open(trained["gan"])
+    document = json.loads(stdout(capsys, "evaluate", str(run.path), QUICK, "--json")[-1])
+    rows = [json.loads(line) for line in run.results_path.read_text().splitlines()]
+    assert main(["evaluate", str(run.path), QUICK]) == 0
+    again = [json.loads(line) for line in run.results_path.read_text().splitlines()]
+    for row in rows + again:
+        del row["seconds_per_sample"]
+    assert again == rows, "the same rows, not more of them"
+    first = document["tables"][0]["rows"][0]
+    assert first["name"].startswith("digits_gan/") and 0 <= first["gap_closed"] <= 1
+    likelihood = next(s for s in first["scores"] if s["metric"] == "bits_per_byte")
+    assert likelihood["value"] is None
+    stdout(capsys, "evaluate", str(run.path), "evaluation.n=80")
+    assert len(run.results_path.read_text().splitlines()) == 2 * len(rows), "another protocol stands beside it"
+    listing = "\n".join(stdout(capsys, "runs", str(run.path.parents[1])))
+    assert "finished" in listing and "gap closed" in listing
+
+
+class Collector(HTMLParser):
+    """Every reference of a page, its text, and the names of its elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.texts: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_compare_shows_every_family_and_flags_the_copycat(
+    trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(path) for path in trained.values()]
+    out = stdout(
+        capsys,
+        "compare",
+        *runs,
+        "control:copycat",
+        QUICK,
+        "--json",
+        "--output",
+        "out/report.html",
+        "--data",
+        "digits",
+    )
+    document = json.loads(out[-1])
+    assert out[-2] == f"report: {Path('out/report.html').absolute()}"
+    by_data = {table["data"]: {row["name"]: row for row in table["rows"]} for table in document["tables"]}
+    assert set(by_data) == {"digits", "pydoc"}, "what cannot be compared stands in tables of its own"
+    for table in document["tables"]:
+        names = [row["name"] for row in table["rows"]]
+        assert names[-4:] == ["control:oracle", "control:copycat", "control:baseline", "control:noise"]
+        copycat = table["rows"][-3]
+        assert any("copies training data" in flag for flag in copycat["flags"])
+        assert {"frechet", "precision"} <= set(table["blind_to_copying"])
+        assert "authenticity" not in table["blind_to_copying"]
+    kinds = {
+        name.split("/")[0]: next(s for s in row["scores"] if s["metric"] == "bits_per_byte")
+        for name, row in by_data["digits"].items()
+    }
+    assert kinds["digits_gan"]["value"] is None
+    assert kinds["digits_vae"]["kind"] == "lower bound"
+    assert kinds["digits_transformer"]["kind"] == "exact"
+
+    page = Collector()
+    page.feed(Path("out/report.html").read_text())
+    assert all(reference.startswith("data:") for reference in page.references), "the file stands alone"
+    assert page.references and not page.tags & {"script", "link", "iframe"}
+    text = " ".join(page.texts)
+    for part in ("none", "≤", "copies training data", "Training", "nearest", "held out", "pytest", "commit"):
+        assert part in text or part in "".join(out)
+
+
+def test_hostile_text_in_a_sample_stays_text(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run.open(trained["text"])
+    stdout(capsys, "compare", str(run.path), QUICK)
+    (path,) = run.samples.glob("standard@*/texts.json")
+    rows = json.loads(path.read_text())
+    rows[0]["sample"] = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>"
+    path.write_text(json.dumps(rows))
+    stdout(capsys, "compare", str(run.path), QUICK)
+    page = Collector()
+    page.feed((run.path / "report.html").read_text())
+    assert "script" not in page.tags and all(r.startswith("data:") for r in page.references)
+    assert any("<script>alert(1)</script>" in text for text in page.texts)
+
+
+def test_markdown_tables(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    out = stdout(capsys, "compare", str(trained["vae"]), QUICK, "--markdown")
+    table = [line for line in out if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1
+    assert any(line.startswith("| digits_vae |") for line in table)
+    assert any("≤" in line for line in table)
+
+
+def test_controls_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(stdout(capsys, "evaluate", "control:oracle", "--data", "digits", QUICK, "--json")[-1])
+    assert document["tables"][0]["rows"][0]["name"] == "control:oracle"
+
+
+def test_a_run_whose_data_has_changed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("book.txt").write_text("a line of the book\n" * 300)
+    data = ["data=text_file", "data.path=book.txt", *(o for o in TINY["text"] if o != "data=pydoc")]
+    (line,) = stdout(capsys, "train", *data, *QUIET, "trainer.max_steps=2")
+    run = line.removeprefix("run: ")
+    Path("book.txt").write_text("another line of the book\n" * 300)
+    assert main(["evaluate", run, QUICK]) == 2
+    assert "was trained on other data" in capsys.readouterr().err
+
+
+def test_load_gives_the_generator(trained: dict[str, Path]) -> None:
+    import torch
+
+    for family, path in trained.items():
+        generator = aigc_lab.load(path)
+        samples = generator.sample(4, rng=torch.Generator().manual_seed(0))
+        assert len(samples) == 4
+        assert generator.modality == ("text" if family == "text" else "image")
+        assert generator.cost().parameters > 0
+        likelihood = generator.log_likelihood(samples, rng=torch.Generator().manual_seed(0))
+        assert (likelihood is None) == (family == "gan")
+
+
+def test_metrics_csv_is_plain(trained: dict[str, Path]) -> None:
+    with (trained["vae"] / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [] or set(rows[0]) == {"step", "metric", "value"}
+
+
+def test_python_dash_m_is_the_same_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "aigc_lab", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"aigc, version {aigc_lab.__version__}\n"
+
+
+@pytest.fixture
+def sweep() -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "aigc_lab", "train", "-m", *TINY["vae"], *QUIET, "trainer.max_steps=2"]
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+def test_a_sweep_trains_each_run_once(sweep: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """One process per run; one of them fails, the others are trained; repeated, only what is missing is."""
+    arguments = ["seed=0,1", "model.latent_dim=2", "launcher.n_jobs=2", "name=sweep"]
+    first = sweep(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert "sweep of 2 runs, 2 to train" in first.stderr
+    runs = {line.removeprefix("run: ") for line in first.stdout.splitlines()}
+    assert len(runs) == 2 and all(Run.open(run).status() == "finished" for run in runs)
+    assert {Run.open(run).config().seed for run in runs} == {0, 1}
+    assert shlex.join(Run.open(min(runs)).record()["command"]).startswith("aigc train")
+
+    again = sweep(*arguments)
+    assert "sweep of 2 runs, 0 to train" in again.stderr
+    assert {line.removeprefix("run: ") for line in again.stdout.splitlines()} == runs

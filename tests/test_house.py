@@ -1,0 +1,141 @@
+"""The repository as a whole: who imports whom, what ships, what the documents say."""
+
+import re
+import shlex
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from aigc_lab.cli import aigc
+from aigc_lab.config.compose import Composer
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_imports_go_downwards_only() -> None:
+    """The contracts of pyproject.toml, as `make lint` checks them."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_experiment_and_every_option_composes() -> None:
+    composer = Composer()
+    experiments = composer.options("experiment")
+    assert {
+        "text/pydoc",
+        "text/stdlib_code",
+        "image/digits_gan",
+        "image/digits_vae",
+        "image/digits_pixels",
+    } <= set(experiments)
+    for name in experiments:
+        assert composer.train([f"experiment={name}"]).name == name
+    given = {"text_file": ["data.path=x"], "image_folder": ["data.path=x", "model=gan"]}
+    for group in composer.groups():
+        for option in composer.options(group):
+            if group not in ("experiment", "evaluation"):
+                model = {"generator": "gan", "discriminator": "gan", "objective": "gan"}.get(group[6:], "vae")
+                needed = [f"model={model}"] if group.startswith("model/") else []
+                composer.train([f"{group}={option}", *(given.get(option, needed))])
+    for option in composer.options("evaluation"):
+        assert composer.evaluate([f"evaluation={option}"]).evaluation.name == option
+
+
+def test_the_wheel_brings_its_configs(tmp_path: Path) -> None:
+    """Built, installed into an environment of its own, run from an empty folder: every experiment is found."""
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        str(ROOT),
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        tmp_path,
+    ]
+    subprocess.run(build, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env/bin/python"
+    install = [*pip, "--python", python, "install", "--no-deps", "--no-index", "-q", wheel]
+    subprocess.run(install, check=True, capture_output=True, timeout=120)
+    (site,) = (tmp_path / "env").glob("lib/*/site-packages")
+    (lender,) = {p for p in sys.path if p.endswith("site-packages") and Path(p, "torch").is_dir()}
+    (site / "borrowed.pth").write_text(lender + "\n")  # the dependencies, without installing gigabytes again
+    (tmp_path / "empty").mkdir()
+
+    code = (
+        "import aigc_lab; from aigc_lab.config.compose import Composer; c = Composer()\n"
+        "from aigc_lab.evaluation import report; from jinja2 import PackageLoader\n"
+        "PackageLoader('aigc_lab.evaluation', '.').list_templates().index('report.html.j2')\n"
+        "print(aigc_lab.__file__, *[c.train([f'experiment={e}']).name for e in c.options('experiment')])"
+    )
+    done = subprocess.run(
+        [python, "-c", code], cwd=tmp_path / "empty", capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    where, *found = done.stdout.split()
+    assert where.startswith(str(site))
+    assert found == Composer().options("experiment")
+
+
+DOCUMENTS = ["README.md", "README.zh-CN.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
+
+
+def commands(document: str) -> list[str]:
+    """Every `aigc ...` line of the code blocks, continuation lines joined."""
+    blocks = re.findall(r"```(?:bash|console|sh)\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    text = "\n".join(blocks).replace("\\\n", " ")
+    return [m.group(1) for m in re.finditer(r"^(?:\$ )?(aigc .*?)(?:\s+#.*)?$", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_documented_command_exists_and_composes(document: str) -> None:
+    for command in commands(document):
+        _, verb, *arguments = shlex.split(command)
+        assert verb in aigc.commands, command
+        options = {o for parameter in aigc.commands[verb].params for o in parameter.opts}
+        for argument in arguments:
+            if argument.startswith("-"):
+                assert argument.split("=")[0] in options, command
+        if verb == "train":
+            overrides = [a for a in arguments if not a.startswith("-")]
+            composer = Composer()
+            for combination in composer.sweep(overrides) if "-m" in arguments else [overrides]:
+                composer.train(combination)
+
+
+def test_both_readmes_show_the_same_commands() -> None:
+    assert commands("README.md") == commands("README.zh-CN.md")
+    assert {shlex.split(c)[1] for c in commands("README.md")} == set(aigc.commands)
+
+
+def test_no_address_of_a_registry_or_a_machine_is_committed() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    pattern = re.compile(r"pythonhosted|pypi\.org|/wor[k]/|--index-url")
+    for name in tracked:
+        path = ROOT / name
+        if path.suffix not in (".png", ".gif") and path.is_file():
+            assert not pattern.search(path.read_text(encoding="utf-8")) or name == "tests/test_house.py", name
+
+
+def test_the_notebooks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executed from top to bottom in an empty folder, and committed without outputs."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        notebook = nbformat.read(path, as_version=4)
+        assert all(not cell.get("outputs") for cell in notebook.cells), f"{path.name}: clear its outputs"
+        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
