@@ -48,18 +48,8 @@ def test_every_experiment_and_every_option_composes() -> None:
 
 def test_the_wheel_brings_its_configs(tmp_path: Path) -> None:
     """Built, installed into an environment of its own, run from an empty folder: every experiment is found."""
-    build = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        str(ROOT),
-        "--no-deps",
-        "--no-build-isolation",
-        "-q",
-        "-w",
-        tmp_path,
-    ]
+    pip = [sys.executable, "-m", "pip"]
+    build = [*pip, "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     venv.create(tmp_path / "env", with_pip=False)

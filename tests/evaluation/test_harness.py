@@ -13,7 +13,7 @@ from aigc_lab.evaluation.harness import METRICS, Harness, gap_closed
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    protocol = Composer().evaluate(["evaluation.n=200"]).evaluation
+    protocol = Composer().evaluate([]).evaluation
     dataset = Digits(batch_size=8, levels=None, held_out=0.25)
     return Harness(dataset, protocol, tmp_path_factory.mktemp("cache"))
 
@@ -41,7 +41,7 @@ def test_every_score_stands_beside_its_floor_and_its_worst(harness: Harness) -> 
         for score in scores:
             assert score.floor == value(harness, "oracle", score.metric)
             assert score.worst == value(harness, METRICS[score.metric].worst, score.metric)
-            assert (score.protocol, score.n_generated, score.seed) == ("standard@200", 200, 0)
+            assert (score.protocol, score.n_generated, score.seed) == ("standard@450", 450, 0)
             assert score.data_hash == harness.spec.content_hash
             if score.metric != "bits_per_byte":
                 assert score.low <= score.value <= score.high
