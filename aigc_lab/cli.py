@@ -51,17 +51,19 @@ def train(overrides: tuple[str, ...], multirun: bool, or_continue: bool, config_
     aigc train experiment=image/digits_gan model.lr=1e-3 trainer=ddp_cpu
     aigc train data=text_file data.path=book.txt model=transformer trainer.max_steps=2000
     aigc train -m experiment=image/digits_gan seed=0,1,2 model/objective=minimax,hinge
+    aigc train experiment=text/pydoc launcher=slurm launcher.partition=gpu trainer=ddp
 
     The last line on stdout is `run: DIRECTORY`.
     """
     from aigc_lab.config.compose import Composer
+    from aigc_lab.config.targets import build
 
     composer = Composer(config_dir)
-    if multirun:
+    config = None if multirun else composer.train(overrides)
+    if config is None or not build(config.launcher, path="launcher").in_place:
         from aigc_lab.sweep import sweep
 
         sys.exit(sweep(composer, overrides, config_dir))
-    config = composer.train(overrides)
     say(f"training {config.name} on {config.trainer.devices} {config.trainer.accelerator} (importing torch)")
     from aigc_lab import training
     from aigc_lab.run import Run

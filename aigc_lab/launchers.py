@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from aigc_lab.config.schema import Trainer
 from aigc_lab.errors import UserError
@@ -21,6 +21,9 @@ class Job:
 
 
 class Launcher(Protocol):
+    in_place: ClassVar[bool]
+    """Whether a single run, asked for without -m, is trained by the asking process itself."""
+
     def __call__(self, jobs: Sequence[Job], *, log_dir: Path) -> Iterator[tuple[int, int]]:
         """Run the jobs; yield (index, exit code) as they end."""
         ...
@@ -34,6 +37,7 @@ class Local:
         n_jobs: how many at a time.
     """
 
+    in_place: ClassVar[bool] = True
     n_jobs: PositiveInt
 
     def __call__(self, jobs: Sequence[Job], *, log_dir: Path) -> Iterator[tuple[int, int]]:
@@ -54,6 +58,7 @@ class Submitit:
         timeout_min, mem_gb, cpus_per_task, partition, account: what is asked of SLURM.
     """
 
+    in_place: ClassVar[bool] = False
     cluster: Literal["slurm", "local"]
     timeout_min: PositiveInt
     mem_gb: PositiveInt

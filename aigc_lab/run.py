@@ -89,13 +89,12 @@ class Run:
         return f"{self.config().name}/{self.path.name}"
 
     @classmethod
-    def create(cls, config: Config, argv: list[str]) -> "Run":
+    def create(cls, path: Path, config: Config, argv: list[str]) -> "Run":
         """A new run directory with its configuration and provenance, renamed into place when complete.
 
         Raises:
             UserError: a run of that id exists, or the folder cannot be written.
         """
-        path = cls.planned_path(config)
         if path.exists():
             raise UserError(f"run_id={path.name}: {path} exists; continue it with `aigc resume`")
         staging = path.with_name(f".{path.name}.new")

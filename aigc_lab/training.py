@@ -7,6 +7,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 import safetensors.torch
 import torch
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -40,99 +42,98 @@ PROFILERS: Mapping[str, Callable[[Path, str], Profiler]] = {"simple": SimpleProf
 _INITIALISATION = 2
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Everything that a configuration describes, built."""
+
+    dataset: Dataset
+    module: GenerativeModule
+    loggers: list[Logger]
+    callbacks: list[pl.Callback]
+
+
 def train(config: Config, argv: list[str]) -> Run:
     """Train a new run. Its directory appears once everything has been built.
 
     Raises:
         UserError: the configuration cannot be built, or the data cannot be read.
     """
-    check_machine(config.trainer)
-    parts = _build(config)
-    if RUN_DIR in os.environ:  # a process that the first one started
-        run = Run(Path(os.environ[RUN_DIR]))
-    elif global_rank() == 0:
-        run = Run.create(config, argv)
-    else:  # of an outside launcher: the first process creates the directory
-        run = Run(Run.planned_path(config))
-    return _fit(run, config, *parts)
+    # a process that the first one started is told the directory; those of torchrun and SLURM work it out
+    path = Path(os.environ[RUN_DIR]) if RUN_DIR in os.environ else Run.planned_path(config)
+    parts = _build(config, path)
+    run = Run.create(path, config, argv) if global_rank() == 0 else Run(path)
+    return _fit(run, config, parts)
 
 
 def resume(run: Run) -> Run:
     """Continue a run from its newest checkpoint, to the weights it would have reached unbroken.
 
     Raises:
-        UserError: another process is training it, or it cannot be built any more.
+        UserError: another process is training it, its data has changed, or it cannot be built any more.
     """
     config = run.config()
-    check_machine(config.trainer)
-    dataset, module = _build(config)
-    recorded = run.record().get("data", {}).get("content_hash", dataset.spec.content_hash)
-    if recorded != dataset.spec.content_hash:
+    parts = _build(config, run.path)
+    now_hash = parts.dataset.spec.content_hash
+    recorded = run.record().get("data", {}).get("content_hash", now_hash)
+    if recorded != now_hash:
         raise UserError(
-            f"{run.path}: the data has changed since the run began (content hash {recorded[:12]}, "
-            f"now {dataset.spec.content_hash[:12]})"
+            f"{run.path}: the data has changed since the run began "
+            f"(content hash {recorded[:12]}, now {now_hash[:12]})"
         )
-    return _fit(run, config, dataset, module)
+    return _fit(run, config, parts)
 
 
-def check_machine(trainer: TrainerConfig) -> None:
-    """Refuse what this machine does not have.
-
-    Raises:
-        UserError: GPUs are asked for that are not there.
-    """
-    if trainer.accelerator == "gpu" and torch.cuda.device_count() < trainer.devices:
+def _build(config: Config, path: Path) -> _Parts:
+    settings = config.trainer
+    if settings.accelerator == "gpu" and torch.cuda.device_count() < settings.devices:
         raise UserError(
-            f"trainer.devices={trainer.devices}: this machine has {torch.cuda.device_count()} CUDA GPUs; "
+            f"trainer.devices={settings.devices}: this machine has {torch.cuda.device_count()} CUDA GPUs; "
             "train on the CPU with trainer=cpu"
         )
-
-
-def _build(config: Config) -> tuple[Dataset, GenerativeModule]:
     dataset: Dataset = build(config.data, path="data")
-    optimizer = build(config.optimizer, path="optimizer")
     plan = Plan(
         spec=dataset.spec,
-        optimizer=optimizer,
-        max_steps=config.trainer.max_steps,
+        optimizer=build(config.optimizer, path="optimizer"),
+        max_steps=settings.max_steps,
         seed=config.seed,
-        gradient_clip_val=config.trainer.gradient_clip_val,
-        log_every_n_steps=config.trainer.log_every_n_steps,
+        gradient_clip_val=settings.gradient_clip_val,
+        log_every_n_steps=settings.log_every_n_steps,
     )
     torch.manual_seed(fold(config.seed, _INITIALISATION))
     supplied = {"plan": plan, "shape": plan.spec.shape, "vocab_size": plan.spec.vocab_size}
     module = build(config.model, path="model", supplied=supplied)
     if not isinstance(module, GenerativeModule):
         raise UserError(f"model._target_: '{config.model['_target_']}' is not one of aigc_lab.modules")
-    world_size = config.trainer.devices * config.trainer.num_nodes
+    world_size = settings.devices * settings.num_nodes
     if dataset.batch_size % world_size:
         raise UserError(
             f"data.batch_size={dataset.batch_size}: must divide by the {world_size} processes of "
             "trainer.devices x trainer.num_nodes (it is the batch over all of them)"
         )
-    if config.trainer.strategy == "fsdp" and not module.can_shard:
+    if settings.strategy == "fsdp" and not module.can_shard:
         raise UserError(
             f"trainer.strategy=fsdp: {type(module).__name__} is not sharded; it trains with trainer.strategy=ddp"
         )
-    return dataset, module
+    loggers = build(config.logger, path="logger", supplied={"save_dir": str(path)})
+    callbacks = build(config.callbacks, path="callbacks", supplied={"run_dir": path})
+    return _Parts(dataset, module, list(loggers.values()), list(callbacks.values()))
 
 
-def _fit(run: Run, config: Config, dataset: Dataset, module: GenerativeModule) -> Run:
+def _fit(run: Run, config: Config, parts: _Parts) -> Run:
     """Train under the run's lock and record what became of it; other processes only train."""
     if global_rank() != 0:
-        _run_trainer(run, config, dataset, module)
+        _run_trainer(run, config, parts)
         return run
     with run.locked():
         remove_temporaries(run.path)
         before = run.record()
         resumed = [*before["resumed"], now()] if "data" in before else []
-        run.update(
-            status="running", data=dataset.spec.to_json(), device=device_name(config.trainer), resumed=resumed
-        )
+        data, device = parts.dataset.spec.to_json(), device_name(config.trainer)
+        run.update(status="running", data=data, device=device, resumed=resumed)
         began = time.monotonic()
         os.environ[RUN_DIR] = str(run.path)
         try:
-            _run_trainer(run, config, dataset, module)
+            _run_trainer(run, config, parts)
         except Exception as error:
             run.update(status="failed", error=f"{type(error).__name__}: {error}"[:2000])
             raise
@@ -143,19 +144,16 @@ def _fit(run: Run, config: Config, dataset: Dataset, module: GenerativeModule) -
     return run
 
 
-def _run_trainer(run: Run, config: Config, dataset: Dataset, module: GenerativeModule) -> None:
-    settings, checkpoint = config.trainer, run.latest_checkpoint()
+def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
+    settings, module, checkpoint = config.trainer, parts.module, run.latest_checkpoint()
     next_step = int(checkpoint.stem.removeprefix("step_")) if checkpoint else 0
     if checkpoint and next_step >= settings.max_steps:  # killed between the last checkpoint and the export
-        state = AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
-        _export(run, module, state, step=next_step)
+        _export(run, module, AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"], step=next_step)
         return
     torch.use_deterministic_algorithms(settings.deterministic)
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     _quieten()
-    loggers = build(config.logger, path="logger", supplied={"save_dir": str(run.path)})
-    callbacks = build(config.callbacks, path="callbacks", supplied={"run_dir": run.path})
     trainer = pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -170,8 +168,8 @@ def _run_trainer(run: Run, config: Config, dataset: Dataset, module: GenerativeM
         detect_anomaly=settings.detect_anomaly,
         profiler=PROFILERS[settings.profiler](run.path, "profile") if settings.profiler else None,
         num_sanity_val_steps=0,
-        logger=[MetricsFile(run.metrics_path, next_step=next_step), *loggers.values()],
-        callbacks=list(callbacks.values()),
+        logger=[MetricsFile(run.metrics_path, next_step=next_step), *parts.loggers],
+        callbacks=parts.callbacks,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=str(run.path),
         enable_checkpointing=False,
@@ -179,7 +177,8 @@ def _run_trainer(run: Run, config: Config, dataset: Dataset, module: GenerativeM
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(module, datamodule=_Loaders(config, dataset), ckpt_path=checkpoint, weights_only=True)
+    loaders = _Loaders(config, parts.dataset)
+    trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
     state = trainer.strategy.lightning_module_state_dict()  # every process takes part in gathering shards
     if trainer.is_global_zero:
         _export(run, module, state, step=trainer.fit_loop.batch_idx + 1)

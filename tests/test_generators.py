@@ -111,10 +111,10 @@ def test_the_vaes_bounds_stand_below_the_exact_likelihood_and_reach_it(vae: Late
         assert {f.kind for f in found} == {"lower bound"}
         return torch.stack([f.nats for f in found]).mean(0)
 
-    elbo, tighter, tight = mean_bound(1, 400), mean_bound(8, 200), mean_bound(30_000, 4)
+    elbo, tighter, tight = mean_bound(1, 400), mean_bound(8, 200), mean_bound(10_000, 4)
     assert (elbo < exact).all()
     assert (tighter > elbo).all()
-    torch.testing.assert_close(tight.float(), exact, atol=0.02, rtol=0)
+    torch.testing.assert_close(tight.float(), exact, atol=0.03, rtol=0)
 
 
 GENERATORS = {

@@ -82,9 +82,10 @@ class DiscretisedLogistic:
     def log_prob(self, maps: Tensor, pixels: Tensor, levels: int) -> Tensor:
         """Σ log [F(upper edge) - F(lower edge)], [B] nats, F the logistic distribution function."""
         location, inverse_scale = self._parameters(maps)
-        half_bin = 1 / (levels - 1)
-        centred = to_unit(pixels, levels) - location
-        upper, lower = (centred + half_bin) * inverse_scale, (centred - half_bin) * inverse_scale
+        # the edges of a level's bin: one level's upper edge is the next one's lower edge to the last bit
+        x = pixels.to(maps.dtype)
+        upper = ((2 * x + 1) / (levels - 1) - 1 - location) * inverse_scale
+        lower = ((2 * x - 1) / (levels - 1) - 1 - location) * inverse_scale
         # σ(a) - σ(b) = σ(a) σ(-b) (1 - e^(b-a)): no cancellation, however far x is in a tail
         inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(lower - upper))
         log_prob = torch.where(pixels == levels - 1, F.logsigmoid(-lower), inside)

@@ -131,6 +131,7 @@ LATE = [
     (["data=pydoc", "model=gan"], "pydoc holds texts"),
     (["data=pydoc", "trainer=ddp_cpu", "data.batch_size=3"], "data.batch_size=3: must divide by the 2 processes"),
     (["data=digits", "model=gan", "trainer=fsdp", "trainer.accelerator=cpu"], "trainer.strategy=fsdp: GAN is not"),
+    (["logger=wandb"], "logger.wandb: "),
     (["trainer=gpu", "trainer.devices=512"], "trainer.devices=512: this machine has"),
 ]
 

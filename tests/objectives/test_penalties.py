@@ -9,7 +9,7 @@ def test_r1_of_a_linear_discriminator_is_gamma_halves_the_squared_weight() -> No
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
     penalty = R1(gamma=3.0)(discriminator, torch.randn(5, 3, 2, 2), torch.randn(5, 3, 2, 2))
     weight = discriminator[1].weight
-    assert float(penalty) == pytest.approx(1.5 * float(weight.square().sum()), rel=1e-6)
+    assert penalty.item() == pytest.approx(1.5 * weight.square().sum().item(), rel=1e-6)
     penalty.backward()
     torch.testing.assert_close(weight.grad, 3.0 * weight)  # a double backward, exact here
 
