@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
@@ -101,12 +102,14 @@ class ShowProgress(pl.Callback):
         if trainer.is_global_zero and self.console.is_terminal:
             self.bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[speed]:.1f} batches/s"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[losses]}"),
+                # the losses take what is left of the line and are cut there: the rest stays readable
+                TextColumn("{task.fields[losses]}", table_column=Column(ratio=1, no_wrap=True)),
                 console=self.console,
+                expand=True,
             )
             total, done = int(trainer.num_training_batches), self.first_step
             self.task = self.bar.add_task("training", total=total, completed=done, speed=0.0, losses="")
@@ -138,4 +141,5 @@ class ShowProgress(pl.Callback):
 
 
 def _losses(trainer: pl.Trainer) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in trainer.callback_metrics.items())
+    metrics = {name.removeprefix("train/"): float(value) for name, value in trainer.callback_metrics.items()}
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,9 +150,6 @@ def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
     if checkpoint and next_step >= settings.max_steps:  # killed between the last checkpoint and the export
         _export(run, module, AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"], step=next_step)
         return
-    torch.use_deterministic_algorithms(settings.deterministic)
-    if settings.num_threads is not None:
-        torch.set_num_threads(settings.num_threads)
     _quieten()
     trainer = pl.Trainer(
         accelerator=settings.accelerator,
@@ -178,7 +175,8 @@ def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
         use_distributed_sampler=False,
     )
     loaders = _Loaders(config, parts.dataset)
-    trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+    with _numerics(settings):
+        trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
     state = trainer.strategy.lightning_module_state_dict()  # every process takes part in gathering shards
     if trainer.is_global_zero:
         _export(run, module, state, step=trainer.fit_loop.batch_idx + 1)
@@ -218,6 +216,19 @@ class _Loaders(pl.LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
+
+
+@contextlib.contextmanager
+def _numerics(settings: TrainerConfig) -> Iterator[None]:
+    """The process-wide switches of a run, put back afterwards: quickstart trains several in one process."""
+    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    torch.use_deterministic_algorithms(settings.deterministic)
+    torch.set_num_threads(settings.num_threads or threads)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_num_threads(threads)
 
 
 def _strategy(settings: TrainerConfig, module: GenerativeModule) -> Strategy | str:
@@ -265,7 +276,8 @@ def device_name(settings: TrainerConfig) -> str:
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return f"{settings.devices * settings.num_nodes} x CPU {model}, {torch.get_num_threads()} threads"
+    threads = settings.num_threads or torch.get_num_threads()
+    return f"{settings.devices * settings.num_nodes} x CPU {model}, {threads} threads"
 
 
 def now() -> str:

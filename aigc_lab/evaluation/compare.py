@@ -1,6 +1,7 @@
 """Scores side by side: one row per generator, columns only where everything about the measurement agrees."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -200,21 +201,29 @@ def cells(table: Table) -> tuple[list[str], list[list[str]]]:
 
 
 def print_table(table: Table) -> None:
-    """On the terminal, with its caption and flags."""
+    """On the terminal, with its caption and flags; on its side where it is too wide."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    titles, rows = cells(table)
-    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, title in enumerate(titles):
-        shown.add_column(title, justify="right" if i else "left", no_wrap=not i)
-    for row in rows:
-        shown.add_row(*row)
+    def shown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> RichTable:
+        made = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for i, title in enumerate(titles):
+            made.add_column(title, justify="right" if i else "left", no_wrap=not i, overflow="fold")
+        for row in rows:
+            made.add_row(*row)
+        return made
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
-    console.print(shown)
+    titles, rows = cells(table)
+    across = shown(titles, rows)
+    if console.measure(across, options=console.options.update(max_width=1000)).maximum <= console.width:
+        console.print(across)
+    else:
+        generators, *metrics = zip(titles, *rows, strict=True)
+        console.print(shown([re.sub("([/:])", r"\1\n", title) for title in generators], metrics))
     console.print(table.caption)
     for name, found in table.flags.items():
         for flag in found:
