@@ -216,7 +216,7 @@ def print_table(table: Table) -> None:
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=160)
+        console = Console(highlight=False, width=180)
     titles, rows = cells(table)
     across = shown(titles, rows)
     if console.measure(across, options=console.options.update(max_width=1000)).maximum <= console.width:
