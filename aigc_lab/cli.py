@@ -244,7 +244,8 @@ def main(argv: list[str] | None = None) -> int:
     except click.UsageError as error:
         print(f"aigc: {error.format_message()}", file=sys.stderr)
         return 2
-    except click.Abort:
+    except click.Abort as abort:
+        print(f"aigc: {abort.__cause__ or 'interrupted'}", file=sys.stderr)
         return 130
     except SystemExit as leave:
         return leave.code if isinstance(leave.code, int) else 1

@@ -176,7 +176,10 @@ def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
     )
     loaders = _Loaders(config, parts.dataset)
     with _numerics(settings):
-        trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # how Lightning ends after Ctrl-C
+            raise KeyboardInterrupt(f"interrupted; continue with: aigc resume {run.path}") from None
     state = trainer.strategy.lightning_module_state_dict()  # every process takes part in gathering shards
     if trainer.is_global_zero:
         _export(run, module, state, step=trainer.fit_loop.batch_idx + 1)

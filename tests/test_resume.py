@@ -1,12 +1,17 @@
 """A run killed at any moment resumes to the weights, and the log, of an unbroken run."""
 
+import json
 import multiprocessing
+import os
 import random
+import signal
 import time
 from pathlib import Path
 
 import pytest
 from conftest import QUIET, TINY
+
+from aigc_lab.run import Run
 
 N_STEPS = 40
 RUN = ["name=run", "run_id=x", f"trainer.max_steps={N_STEPS}", "trainer.log_every_n_steps=1"]
@@ -77,3 +82,16 @@ def test_a_killed_run_resumes_to_the_same_weights_and_log(tmp_path: Path, family
 @pytest.mark.parametrize("family", TINY)
 def test_twenty_kills(tmp_path: Path, family: str) -> None:
     kill_and_resume(tmp_path, family, n_kills=20, seed=2)
+
+
+def test_ctrl_c_ends_with_130_and_an_interrupted_run(tmp_path: Path) -> None:
+    process = start(*training(tmp_path, "vae"), "trainer.max_steps=100000")
+    run = tmp_path / "run/x"
+    while not list(run.glob("checkpoints/*.ckpt")):
+        time.sleep(0.01)
+    assert process.pid
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 130
+    assert Run(run).status() == "interrupted"
+    assert json.loads((run / "run.json").read_text())["wall_seconds"] > 0
