@@ -1,0 +1,64 @@
+"""The Parzen window: exact where it can be, and the counter-examples that show what it is worth."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from aigc_lab.minimax import parzen
+
+
+def gaussian(n: int, d: int, seed: int) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_it_is_the_log_density_of_a_mixture_around_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parzen, "CHUNK", 100)  # chunks of two points, which change nothing
+    samples, points = gaussian(50, 3, 0), 2 * gaussian(17, 3, 1)
+    found = parzen.log_likelihood(samples, points, [0.1, 0.7])
+    for row, sigma in zip(found, (0.1, 0.7), strict=True):
+        kernel = Independent(Normal(samples, sigma), 1)
+        torch.testing.assert_close(
+            row, MixtureSameFamily(Categorical(torch.ones(50).double()), kernel).log_prob(points)
+        )
+
+
+def test_the_width_is_chosen_on_the_validation_set() -> None:
+    samples, validation, test = gaussian(200, 2, 0), gaussian(100, 2, 1), gaussian(300, 2, 2)
+    found = parzen.estimate(samples, validation, test)
+    scores = [float(parzen.log_likelihood(samples, validation, [sigma]).mean()) for sigma in parzen.SIGMAS]
+    assert found.sigma == parzen.SIGMAS[scores.index(max(scores))]
+    log_likelihood = parzen.log_likelihood(samples, test, [found.sigma])[0]
+    assert found.mean == pytest.approx(float(log_likelihood.mean()))
+    assert found.standard_error == pytest.approx(float(log_likelihood.std()) / math.sqrt(300))
+
+
+def test_the_widths_are_those_of_2014() -> None:
+    torch.testing.assert_close(torch.tensor(parzen.SIGMAS), torch.logspace(-1, 0, 10))
+
+
+def test_one_point_is_given_the_true_log_likelihood() -> None:
+    """Data N(0, I): a generator collapsed to the point 0 has, at σ = 1, exactly the density of the data."""
+    points = gaussian(100, 64, 1)
+    truth = Independent(Normal(torch.zeros(64).double(), 1.0), 1).log_prob(points)
+    torch.testing.assert_close(parzen.log_likelihood(torch.zeros(1, 64), points, [1.0])[0], truth)
+
+
+@pytest.mark.parametrize(
+    ("d", "true_samples", "half_scale", "one_point"),
+    [(8, -11.67, -11.59, -11.51), (32, -48.82, -45.89, -45.41), (64, -99.77, -91.67, -90.78)],
+)
+def test_true_samples_lose_to_a_collapsed_generator(
+    d: int, true_samples: float, half_scale: float, one_point: float
+) -> None:
+    """The reference's rows, of 300 test points each: compared by their distance from the single point's row."""
+    validation, test, samples = gaussian(300, d, 1), gaussian(300, d, 2), gaussian(10_000, d, 3)
+    true, half, point = (
+        parzen.estimate(s, validation, test).mean for s in (samples, samples / 2, torch.zeros(1, d))
+    )
+    assert true < half < point
+    assert true - point == pytest.approx(true_samples - one_point, abs=0.5)
+    assert half - point == pytest.approx(half_scale - one_point, abs=0.5)
+    assert point == pytest.approx(-d / 2 * math.log(2 * math.pi * math.e), abs=4 * math.sqrt(d / 2 / 300))
