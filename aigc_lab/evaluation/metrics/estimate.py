@@ -1,0 +1,44 @@
+"""A number and how sure of it one may be."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Z95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __float__(self) -> float:
+        return self.value
+
+    @property
+    def standard_error(self) -> float:
+        """Of the normal law whose interval this is."""
+        return (self.high - self.low) / (2 * Z95)
+
+    @classmethod
+    def normal(cls, value: float, standard_error: float) -> "Estimate":
+        return cls(value, value - Z95 * standard_error, value + Z95 * standard_error)
+
+    @classmethod
+    def mean_of(cls, values: Tensor) -> "Estimate":
+        """The mean of one value per item, and its standard error."""
+        values = values.double()
+        return cls.linear(float(values.mean()), values)
+
+    @classmethod
+    def linear(cls, value: float, *influences: Tensor) -> "Estimate":
+        """A statistic, and the standard error of what each item adds to it to first order, one tensor [n] per
+        sample: the answer of infinitely many bootstrap resamples to a statistic that is as good as linear,
+        without resampling (the infinitesimal jackknife, Efron 1982, section 6.2)."""
+        if min(len(i) for i in influences) < 2:
+            return cls.normal(value, math.inf)
+        return cls.normal(value, math.sqrt(sum(float(i.double().var()) / len(i) for i in influences)))

@@ -1,0 +1,99 @@
+"""Kernel distances: squared maximum mean discrepancy (Gretton et al. 2012) of two sets of features."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from aigc_lab.evaluation.metrics.estimate import Estimate
+
+BLOCK = 1024
+
+Kernel = Callable[[Tensor, Tensor], Tensor]
+"""k(x, y): [n, d] and [m, d] to [n, m]."""
+
+
+def cubic(x: Tensor, y: Tensor) -> Tensor:
+    """(x·y / d + 1)³, the kernel of KID."""
+    return (x @ y.mT / x.shape[1] + 1).pow_(3)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """exp(-|x - y|² / (2 bandwidth²)): characteristic, it tells any two laws apart."""
+
+    bandwidth: float
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        squared = torch.addmm(x.square().sum(1, keepdim=True) + y.square().sum(1), x, y.mT, alpha=-2)
+        return squared.clamp_(min=0).div_(-2 * self.bandwidth**2).exp_()
+
+
+def kernel_distance(real: Tensor, generated: Tensor) -> Estimate:
+    """KID (Bińkowski et al. 2018, section 4): the unbiased squared MMD under the cubic kernel, over all pairs
+    rather than random blocks of them, so it needs no seed.
+
+    0 for identical laws at any n (it may be negative), features [n, d]. Blind to what three moments do not
+    show, and to copying. N(0, 1) against N(1, 1): 22; against N(0, 4): 27.
+    """
+    return mmd(real, generated, kernel=cubic)
+
+
+def mmd(real: Tensor, generated: Tensor, *, kernel: Kernel) -> Estimate:
+    """Unbiased squared maximum mean discrepancy of features [n, d] and [m, d] (Gretton et al. 2012, lemma 6):
+    E k(x, x') + E k(y, y') - 2 E k(x, y), no point paired with itself.
+
+    0 for identical laws at any n. What it is blind to is the kernel's choice: with `Gaussian`, scales far from
+    the bandwidth; copying always. The interval is over both samples; it is wide by up to √2 at identical laws,
+    where the first order vanishes.
+    """
+    return _discrepancy(real.double(), generated.double(), kernel, paired_with_self=False)
+
+
+def cmmd(real: Tensor, generated: Tensor, *, bandwidth: float = 10.0, scale: float = 1000.0) -> Estimate:
+    """CMMD's convention (Jayasumana et al. 2024): features of unit length, a Gaussian kernel, every point also
+    paired with itself, times 1,000. Meant for CLIP embeddings.
+
+    Biased: above 0 for identical laws, 0 for identical sets. In [0, 39.6] at the default bandwidth, where the
+    kernel is nearly linear on the unit sphere: about 10 |mean - mean|², blind to most else, and to copying.
+    """
+    both = normalize(real.double()), normalize(generated.double())
+    found = _discrepancy(*both, Gaussian(bandwidth), paired_with_self=True)
+    return Estimate(scale * found.value, scale * found.low, scale * found.high)
+
+
+def median_distance(points: Tensor, *, n: int = 1000) -> float:
+    """The median distance between (at most n, evenly spaced) points: the usual bandwidth for `Gaussian`."""
+    return float(torch.pdist(points[:: -(-len(points) // n)].double()).median())
+
+
+def _discrepancy(x: Tensor, y: Tensor, kernel: Kernel, *, paired_with_self: bool) -> Estimate:
+    own_x = _mean_within(x, kernel, paired_with_self)
+    own_y = _mean_within(y, kernel, paired_with_self)
+    other_x, other_y = _means_between(x, y, kernel)
+    value = float(own_x.mean() + own_y.mean() - 2 * other_x.mean())
+    return Estimate.linear(value, 2 * (own_x - other_x), 2 * (own_y - other_y))
+
+
+def _mean_within(x: Tensor, kernel: Kernel, paired_with_self: bool) -> Tensor:
+    """Mean kernel of each point with the points of its own set, [n]."""
+    means = []
+    for begin in range(0, len(x), BLOCK):
+        block = kernel(x[begin : begin + BLOCK], x)
+        if paired_with_self:
+            means.append(block.mean(1))
+        else:
+            means.append((block.sum(1) - block.diagonal(begin)) / (len(x) - 1))
+    return torch.cat(means)
+
+
+def _means_between(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
+    """Mean kernel of each x with the y [n], and of each y with the x [m]."""
+    rows, columns = [], torch.zeros(len(y), dtype=torch.float64)
+    for block in x.split(BLOCK):
+        values = kernel(block, y)
+        rows.append(values.mean(1))
+        columns += values.sum(0)
+    return torch.cat(rows), columns / len(x)
