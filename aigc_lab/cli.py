@@ -84,7 +84,7 @@ def resume(run: str) -> None:
 
     opened = Run.open(run)
     config = opened.config()
-    if opened.status() == "finished":
+    if opened.status() == "finished" and opened.weights_path.is_file():
         say(f"{run} is finished already")
     else:
         say(f"resuming {config.name} (importing torch)")
@@ -97,7 +97,7 @@ def resume(run: str) -> None:
 @verb()
 @click.argument("run")
 @click.option("-n", default=16, show_default=True, type=click.IntRange(1), help="How many samples.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of RUN/samples/.")
 @click.option("--prompt", default="", help="Text to continue (text models).")
 @click.option("--length", type=click.IntRange(1), help="Symbols to write (text models).")

@@ -38,7 +38,7 @@ def _headline(run: Run) -> dict[str, float]:
     """The latest value of the headline metrics, and the mean gap closed."""
     try:
         rows = [json.loads(line) for line in run.results_path.read_text(encoding="utf-8").splitlines()]
-        values = {row["metric"]: row["value"] for row in rows if row["value"] is not None}
+        values = {row["metric"]: float(row["value"]) for row in rows if row["value"] is not None}
         headline = {m: values[m] for m in ("bits_per_byte", "frechet", "precision", "recall") if m in values}
         gaps = [r["gap_closed"] for r in rows if r["gap_closed"] is not None and r["metric"] != "authenticity"]
         return headline | ({"gap_closed": sum(gaps) / len(gaps)} if gaps else {})

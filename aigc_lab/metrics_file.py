@@ -5,17 +5,26 @@ from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
 
+from aigc_lab.errors import UserError
+
 HEADER = "step,metric,value\n"
 
 Row = tuple[int, str, float]
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The complete rows of a metrics.csv, without one that a kill cut off; none when there is no file."""
+    """The complete rows of a metrics.csv, without one that a kill cut off; none when there is no file.
+
+    Raises:
+        UserError: a complete row is not one.
+    """
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
-    return [(int(s), m, float(v)) for s, m, v in csv.reader(line for line in lines if line.endswith("\n"))]
+    try:
+        return [(int(s), m, float(v)) for s, m, v in csv.reader(line for line in lines if line.endswith("\n"))]
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error})") from None
 
 
 def format_rows(rows: Iterable[Row]) -> str:

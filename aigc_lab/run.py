@@ -153,7 +153,12 @@ class Run:
         Raises:
             UserError: it is damaged.
         """
-        return _read_json(self.record_path)
+        values = _read_json(self.record_path)
+        kinds = {"status": str, "wall_seconds": int | float, "resumed": list}
+        wrong = [key for key, kind in kinds.items() if not isinstance(values.get(key), kind)]
+        if wrong or not isinstance(values.get("data", {}), dict):
+            raise UserError(f"{self.record_path}: damaged ({wrong[0] if wrong else 'data'})")
+        return values
 
     def update(self, **fields: Any) -> None:
         """Set fields of run.json."""

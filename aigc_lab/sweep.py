@@ -25,10 +25,13 @@ def sweep(composer: Composer, overrides: Sequence[str], config_dir: str | None) 
     Raises:
         UserError: a configuration is wrong; nothing has been started then.
     """
-    if any(override.startswith("run_id=") for override in overrides):
+    if any(override.lstrip("+").startswith("run_id=") for override in overrides):
         raise UserError("run_id: a sweep names its runs itself; leave it out, or use name=...")
-    combinations = composer.sweep(overrides)
-    configs = [composer.train(combination) for combination in combinations]
+    checked = [(combination, composer.train(combination)) for combination in composer.sweep(overrides)]
+    if not checked:
+        raise UserError("the sweep is empty: a range or a list has no value")
+    different = {sweep_id(config): (combination, config) for combination, config in checked}
+    combinations, configs = zip(*different.values(), strict=True)
     pending: list[tuple[Path, Job]] = []
     for combination, config in zip(combinations, configs, strict=True):
         path = Path(config.paths.runs_dir, config.name, sweep_id(config)).absolute()

@@ -114,6 +114,11 @@ def _build(config: Config, path: Path) -> _Parts:
         raise UserError(
             f"trainer.strategy=fsdp: {type(module).__name__} is not sharded; it trains with trainer.strategy=ddp"
         )
+    if settings.precision == "bf16-true" and not module.can_shard:
+        raise UserError(
+            f"trainer.precision=bf16-true: {type(module).__name__} keeps its weights in float32; "
+            "train with trainer.precision=bf16-mixed"
+        )
     loggers = build(config.logger, path="logger", supplied={"save_dir": str(path)})
     callbacks = build(config.callbacks, path="callbacks", supplied={"run_dir": path})
     return _Parts(dataset, module, list(loggers.values()), list(callbacks.values()))

@@ -4,14 +4,15 @@
 so a range stands in one place: beside the parameter it limits.
 """
 
+import math
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Interval
 
 PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
-PositiveFloat = Annotated[float, Gt(0)]
-NonNegativeFloat = Annotated[float, Ge(0)]
+PositiveFloat = Annotated[float, Interval(gt=0, lt=math.inf)]
+NonNegativeFloat = Annotated[float, Interval(ge=0, lt=math.inf)]
 Fraction = Annotated[float, Interval(ge=0, lt=1)]
 """At least 0 and less than 1: a dropout rate, a momentum, a share of the data."""
 

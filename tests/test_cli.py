@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from PIL import Image
 
 import aigc_lab
 from aigc_lab.cli import aigc, main
+from aigc_lab.listing import list_runs
 from aigc_lab.run import Run
 
 QUICK = "evaluation.n=60"
@@ -241,7 +243,7 @@ def sweep() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 def test_a_sweep_trains_each_run_once(sweep: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """One process per run; one of them fails, the others are trained; repeated, only what is missing is."""
-    arguments = ["seed=0,1", "model.latent_dim=2", "launcher.n_jobs=2", "name=sweep"]
+    arguments = ["seed=0,1,1", "model.latent_dim=2", "launcher.n_jobs=2", "name=sweep"]
     first = sweep(*arguments)
     assert first.returncode == 0, first.stderr
     assert "sweep of 2 runs, 2 to train" in first.stderr
@@ -253,3 +255,24 @@ def test_a_sweep_trains_each_run_once(sweep: Callable[..., subprocess.CompletedP
     again = sweep(*arguments)
     assert "sweep of 2 runs, 0 to train" in again.stderr
     assert {line.removeprefix("run: ") for line in again.stdout.splitlines()} == runs
+
+
+def test_one_damaged_run_does_not_hide_the_others(trained: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("whole", "no_time", "no_scores"):
+        shutil.copytree(trained["gan"], tmp_path / name)
+    (tmp_path / "no_time/run.json").write_text('{"status": "finished", "wall_seconds": "x", "resumed": []}')
+    (tmp_path / "no_scores/results.jsonl").write_text(
+        '{"metric": "frechet", "value": "abc", "gap_closed": null}\n'
+    )
+    entries = {entry["run"]: entry for entry in list_runs(str(tmp_path))}
+    assert entries["whole"]["status"] == "finished"
+    assert entries["no_time"]["status"].startswith("damaged: ")
+    assert entries["no_scores"]["scores"] == {}
+
+
+def test_lost_weights_come_back_by_resuming(trained: dict[str, Path], tmp_path: Path) -> None:
+    run = Run(shutil.copytree(trained["gan"], tmp_path / "run"))
+    before = run.weights_path.read_bytes()
+    run.weights_path.unlink()
+    assert main(["resume", str(run.path)]) == 0
+    assert run.weights_path.read_bytes() == before

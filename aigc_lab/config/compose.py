@@ -145,13 +145,13 @@ class Composer:
             if override not in groups and not override.is_add() and not override.is_force_add():
                 self._check_key(override, with_groups)
         composed, choices = self._hydra(root, overrides)
-        missing = sorted(OmegaConf.missing_keys(composed))
-        if missing:
-            raise UserError(f"{missing[0]}: a value is missing; give {missing[0]}=...")
         try:
+            missing = sorted(OmegaConf.missing_keys(composed))
             tree = OmegaConf.to_container(composed, resolve=True)
         except OmegaConfBaseException as error:
             raise UserError(_one_line(error)) from None
+        if missing:
+            raise UserError(f"{missing[0]}: a value is missing; give {missing[0]}=...")
         assert isinstance(tree, dict)
         return {str(k): v for k, v in tree.items()}, choices
 
@@ -163,7 +163,7 @@ class Composer:
         try:
             with initialize_config_dir(str(self.conf), version_base="1.3"):
                 composed = hydra_compose(root, [search_path, *overrides], return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
             raise UserError(_one_line(error)) from None
         choices = dict(composed.hydra.runtime.choices)
         OmegaConf.set_struct(composed, False)
@@ -180,6 +180,9 @@ class Composer:
         if override.is_sweep_override():
             raise UserError(f"{override.input_line}: several values make a sweep; add -m")
         value = override.value()
+        none = value is None and not override.is_delete() and key not in ("experiment", "debug")
+        if self._is_group(override) and (none or isinstance(value, dict)):
+            raise UserError(f"{override.input_line}: not an option{nearest('', self.options(key))}")
         if self._is_group(override) and isinstance(value, str) and value not in self.options(key):
             raise UserError(f"{key}: no option '{value}'{nearest(value, self.options(key))}")
 

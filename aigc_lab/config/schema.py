@@ -170,12 +170,12 @@ def _component_or(annotation: Any) -> Any:
 
 
 def _component(value: Any) -> Any:
-    """A node with `_target_`, a mapping or a list of such, or None."""
+    """A node with `_target_`, or a mapping or a list of such."""
     inside = value.values() if isinstance(value, Mapping) else value
     if isinstance(value, Mapping | list) and "_target_" not in value:
         for item in inside:
             _component(item)
-    elif value is not None and not isinstance(value, Mapping):
+    elif not isinstance(value, Mapping):
         raise ValueError(f"{_shown(value)} should be a component (a mapping with _target_)")
     return value
 

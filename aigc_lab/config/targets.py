@@ -66,6 +66,20 @@ def resolve(target: str) -> Any:
     return found
 
 
+def is_component(node: Any) -> bool:
+    return isinstance(node, Mapping) and "_target_" in node
+
+
+def fills(role: Any, part: Any) -> bool:
+    """Whether an object can stand for a parameter annotated with a class, or has all that a protocol names."""
+    if not inspect.isclass(role):
+        return True
+    if not getattr(role, "_is_protocol", False):
+        return isinstance(part, role)
+    public = (name for name in vars(role) if not name.startswith("_") or name == "__call__")
+    return all(hasattr(part, name) for name in public)
+
+
 def build(node: Any, *, path: str = "", supplied: Mapping[str, Any] | None = None) -> Any:
     """Build a configuration node: every mapping with `_target_` becomes the object it describes.
 
@@ -86,6 +100,10 @@ def build(node: Any, *, path: str = "", supplied: Mapping[str, Any] | None = Non
             return built
         factory = resolve(node["_target_"])
         wanted = inspect.signature(factory).parameters
+        for key, part in built.items():
+            if is_component(node[key]) and key in wanted and not fills(wanted[key].annotation, part):
+                role, kind = wanted[key].annotation.__name__, type(part).__name__
+                raise UserError(f"{path}.{key}: {kind} cannot take the place of {role}")
         try:
             return factory(**built, **{k: v for k, v in supplied.items() if k in wanted})
         except (ValueError, TypeError, ImportError) as error:

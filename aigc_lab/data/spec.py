@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from aigc_lab.data.samples import Images, Samples, Texts
@@ -47,7 +48,14 @@ class DataSpec:
         wanted = {f.name for f in fields(cls)}
         if not isinstance(values, Mapping) or set(values) != wanted:
             raise UserError(f"the data description is damaged: expected the fields {', '.join(sorted(wanted))}")
-        return cls(**{**values, "shape": tuple(values["shape"])})
+        try:
+            spec: DataSpec = TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise UserError(f"the data description is damaged: {first['loc'][0]}: {first['msg']}") from None
+        if spec.vocab_size < 2 or len(spec.shape) != {"image": 3, "text": 1}[spec.modality] or min(spec.shape) < 1:
+            raise UserError(f"the data description is damaged: {spec.vocab_size} values in shape {spec.shape}")
+        return spec
 
     @property
     def length(self) -> int:

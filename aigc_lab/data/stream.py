@@ -1,5 +1,6 @@
 """The stream of training batches: a pure function of (seed, position), so any position can be resumed."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -81,7 +82,11 @@ class TrainingStream:
 
 
 class HeldOutBatches:
-    """The first `n_batches` batches of the held-out split, in order; each process takes every n-th."""
+    """The first `n_batches` batches of the held-out split, in order; each process takes every n-th.
+
+    Every process gets as many, for a step is taken by all of them or hangs: the first ones come again where
+    the number does not divide.
+    """
 
     def __init__(
         self,
@@ -94,7 +99,9 @@ class HeldOutBatches:
         world_size: int = 1,
     ) -> None:
         self.gather = gather
-        self.slices = torch.arange(n_items).split(batch_size)[:n_batches][rank::world_size]
+        batches = torch.arange(n_items).split(batch_size)[:n_batches]
+        n_each = math.ceil(len(batches) / world_size)
+        self.slices = [batches[(rank + i * world_size) % len(batches)] for i in range(n_each)]
 
     def __len__(self) -> int:
         return len(self.slices)

@@ -231,6 +231,7 @@ def print_table(table: Table) -> None:
 
 
 def to_markdown(table: Table) -> str:
+    """The same as a Markdown table, numbers to the right."""
     titles, rows = cells(table)
     lines = [
         f"**{table.title}**",

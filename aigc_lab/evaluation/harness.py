@@ -166,7 +166,8 @@ class Harness:
 
     @property
     def protocol_name(self) -> str:
-        return f"{self.protocol.name}@{self.n}"
+        k = self.protocol.importance_samples  # a tighter bound is another number
+        return f"{self.protocol.name}@{self.n}" + (f"+iw{k}" if k > 1 else "")
 
     @property
     def group(self) -> tuple[str, ...]:

@@ -25,6 +25,15 @@ WRONG: list[tuple[str, list[str]]] = [
     ("train trainer=ddpcpu", ["trainer: no option 'ddpcpu'", "did you mean 'ddp_cpu'?"]),
     ("train model=gan model/objective=hing", ["model/objective: no option 'hing'", "minimax"]),
     ("train experiment=image/digts_gan", ["experiment: no option", "did you mean 'image/digits_gan'?"]),
+    ("train model=null", ["model=null: not an option", "transformer"]),
+    ("train trainer={}", ["trainer={}: not an option", "ddp_cpu"]),
+    ("train model.network=null", ["model.network=None", "should be a component"]),
+    ("train data.batch_size=${foo.bar}", ["'foo.bar' not found"]),
+    ("train data.batch_size=${data.batch_size}", ["Recursive interpolation"]),
+    ("train ~model.lr model=gan", ["'model.lr' not found"]),
+    ("train model.lr=inf", ["model.lr=inf", "should be less than inf"]),
+    ("train -m seed=range(0,0)", ["the sweep is empty"]),
+    ("train -m seed=0,1 +run_id=a", ["a sweep names its runs itself"]),
     ("train debug=overfitt", ["debug: no option 'overfitt'", "did you mean 'overfit'?"]),
     ("train trainer.max_steps=abc", ["trainer.max_steps=abc", "should be a valid integer"]),
     ("train trainer.max_steps=2.5", ["trainer.max_steps=2.5", "should be a valid integer"]),
@@ -116,6 +125,7 @@ def test_one_line_names_the_mistake(answers: dict, line: str, says: list[str]) -
     assert heavy == [], "the answer waited for a heavy import"
 
 
+BERNOULLI = "aigc_lab.objectives.likelihoods.Bernoulli"
 LATE = [
     # found once the data or the model is built: torch is imported by then, and still no run directory appears
     (["data=text_file", "data.path=nowhere"], "data.path=nowhere: no such file or folder"),
@@ -131,6 +141,11 @@ LATE = [
     (["data=pydoc", "model=gan"], "pydoc holds texts"),
     (["data=pydoc", "trainer=ddp_cpu", "data.batch_size=3"], "data.batch_size=3: must divide by the 2 processes"),
     (["data=digits", "model=gan", "trainer=fsdp", "trainer.accelerator=cpu"], "trainer.strategy=fsdp: GAN is not"),
+    (
+        ["model=gan", f"model.objective._target_={BERNOULLI}"],
+        "model.objective: Bernoulli cannot take the place of Game",
+    ),
+    (["data=digits", "model=vae", "trainer.precision=bf16-true"], "train with trainer.precision=bf16-mixed"),
     (["logger=wandb"], "logger.wandb: "),
     (["trainer=gpu", "trainer.devices=512"], "trainer.devices=512: this machine has"),
 ]
