@@ -225,8 +225,8 @@ class LatentVariable(NeuralGenerator):
     """p(x) = ∫ p(x | z) N(z; 0, I) dz with an encoder q(z | x) = N(mean(x), diag variance(x)) (a VAE).
 
     Args:
-        emit: `sample` draws pixels from p(x | z), the model's own law; `mean` shows its expectation, which
-            looks cleaner and is not a sample of the law whose likelihood is reported.
+        emit: `sample` draws pixels from p(x | z), the model's own law; `median` shows the middle of that law,
+            which looks cleaner and is not a sample of the law whose likelihood is reported.
     """
 
     def __init__(
@@ -237,7 +237,7 @@ class LatentVariable(NeuralGenerator):
         decoder: Architecture,
         likelihood: Likelihood,
         latent_dim: PositiveInt,
-        emit: Literal["sample", "mean"],
+        emit: Literal["sample", "median"],
     ) -> None:
         super().__init__(spec)
         _require_images(spec)
@@ -272,7 +272,7 @@ class LatentVariable(NeuralGenerator):
         draw_pixels = (
             self.likelihood.sample(maps, levels, rng)
             if self.emit == "sample"
-            else self.likelihood.mean(maps, levels)
+            else self.likelihood.median(maps, levels)
         )
         return Images(draw_pixels.to(torch.uint8).cpu(), levels)
 

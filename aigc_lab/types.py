@@ -5,15 +5,26 @@ so a range stands in one place: beside the parameter it limits.
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Interval
+from pydantic import BeforeValidator
 
-PositiveInt = Annotated[int, Gt(0)]
-NonNegativeInt = Annotated[int, Ge(0)]
-PositiveFloat = Annotated[float, Interval(gt=0, lt=math.inf)]
-NonNegativeFloat = Annotated[float, Interval(ge=0, lt=math.inf)]
-Fraction = Annotated[float, Interval(ge=0, lt=1)]
+
+def _no_bool(value: Any) -> Any:
+    """Python counts True as 1; somebody who writes `max_steps=true` does not mean one step."""
+    if isinstance(value, bool):
+        raise ValueError("should be a number, not true or false")
+    return value
+
+
+_Number = BeforeValidator(_no_bool)
+
+PositiveInt = Annotated[int, Gt(0), _Number]
+NonNegativeInt = Annotated[int, Ge(0), _Number]
+PositiveFloat = Annotated[float, Interval(gt=0, lt=math.inf), _Number]
+NonNegativeFloat = Annotated[float, Interval(ge=0, lt=math.inf), _Number]
+Fraction = Annotated[float, Interval(ge=0, lt=1), _Number]
 """At least 0 and less than 1: a dropout rate, a momentum, a share of the data."""
 
 Shape = tuple[int, ...]

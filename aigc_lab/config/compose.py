@@ -1,5 +1,6 @@
 """Hydra's grammar and composition, with answers of one line. The only module that imports Hydra."""
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import product
@@ -12,7 +13,7 @@ from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, ValueType
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -140,10 +141,10 @@ class Composer:
         for override in parsed:
             self._check_override(override)
         groups = [o for o in parsed if self._is_group(o)]
-        with_groups, _ = self._hydra(root, [str(o.input_line) for o in groups])
+        with_groups, chosen = self._hydra(root, [str(o.input_line) for o in groups])
         for override in parsed:
             if override not in groups and not override.is_add() and not override.is_force_add():
-                self._check_key(override, with_groups)
+                _check_key(override, with_groups, [group for group in chosen if "/" not in group])
         composed, choices = self._hydra(root, overrides)
         try:
             missing = sorted(OmegaConf.missing_keys(composed))
@@ -163,6 +164,9 @@ class Composer:
         try:
             with initialize_config_dir(str(self.conf), version_base="1.3"):
                 composed = hydra_compose(root, [search_path, *overrides], return_hydra_config=True)
+        except MissingConfigException as error:
+            group, _, name = str(error.missing_cfg_file).rpartition("/")
+            raise UserError(f"{group}: no option '{name}'{nearest(name, list(error.options or []))}") from None
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
             raise UserError(_one_line(error)) from None
         choices = dict(composed.hydra.runtime.choices)
@@ -185,18 +189,35 @@ class Composer:
             raise UserError(f"{override.input_line}: not an option{nearest('', self.options(key))}")
         if self._is_group(override) and isinstance(value, str) and value not in self.options(key):
             raise UserError(f"{key}: no option '{value}'{nearest(value, self.options(key))}")
+        if key == "experiment" and isinstance(value, str):
+            self._check_experiment(value)
 
-    def _check_key(self, override: Override, composed: DictConfig) -> None:
-        """Refuse a key that the composed configuration does not have (Hydra would, without a suggestion)."""
-        node: Any = OmegaConf.to_container(composed, resolve=False)
-        parts = override.key_or_group.replace("/", ".").split(".")
-        for i, part in enumerate(parts):
-            valid = [str(key) for key in node] if isinstance(node, dict) else []
-            if part not in valid:
-                top_level_groups = [g for g in self.groups() if "/" not in g] if i == 0 else []
-                key = ".".join(parts[: i + 1])
-                raise UserError(f"unknown key '{key}'{nearest(part, [*valid, *top_level_groups])}")
-            node = node[part]
+    def _check_experiment(self, name: str) -> None:
+        """Refuse a file that Hydra would misunderstand: its content would land below the key `experiment`."""
+        folders = [self.own / "experiment"] if self.own else []
+        paths = [folder / f"{name}.yaml" for folder in [*folders, self.experiments]]
+        path = next(p for p in paths if p.is_file())
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start})") from None
+        if not _GLOBAL_PACKAGE.match(text):
+            raise UserError(f"{path}: an experiment has to begin with the line '# @package _global_'")
+
+
+_GLOBAL_PACKAGE = re.compile(r"(\s*#.*\n)*?\s*#\s*@package\s+_global_\s*$", re.MULTILINE)
+
+
+def _check_key(override: Override, composed: DictConfig, groups: list[str]) -> None:
+    """Refuse a key that the composed configuration does not have (Hydra would, without a suggestion)."""
+    node: Any = OmegaConf.to_container(composed, resolve=False)
+    parts = override.key_or_group.replace("/", ".").split(".")
+    for i, part in enumerate(parts):
+        valid = [str(key) for key in node] if isinstance(node, dict) else []
+        if part not in valid:
+            key = ".".join(parts[: i + 1])
+            raise UserError(f"unknown key '{key}'{nearest(part, valid if i else [*valid, *groups])}")
+        node = node[part]
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:

@@ -176,7 +176,7 @@ def _component(value: Any) -> Any:
         for item in inside:
             _component(item)
     elif not isinstance(value, Mapping):
-        raise ValueError(f"{_shown(value)} should be a component (a mapping with _target_)")
+        raise ValueError("should be a component (a mapping with _target_)")
     return value
 
 
@@ -192,6 +192,8 @@ def _explain(error: ValidationError, model: type[BaseModel], path: str) -> str:
             assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
             model = annotation
         return f"unknown key '{key}'{nearest(location[-1], list(model.model_fields))}"
+    if first["type"] == "missing" and isinstance(first["loc"][-1], int):
+        return f"{key.rpartition('.')[0]}={_shown(first['input'])}: should have more values"
     if first["type"] == "missing":
         return f"{key}: a value is missing; give {key}=..."
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")

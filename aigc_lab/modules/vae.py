@@ -31,7 +31,7 @@ class VAE(GenerativeModule):
         decoder: Architecture,
         likelihood: Likelihood,
         latent_dim: PositiveInt,
-        emit: Literal["sample", "mean"],
+        emit: Literal["sample", "median"],
         lr: PositiveFloat,
         plan: Plan,
     ) -> None:

@@ -26,8 +26,8 @@ class Likelihood(Protocol):
         """log p(x), [B], of pixels [B, C, H, W] under maps [B, n_maps * C, H, W]."""
         ...
 
-    def mean(self, maps: Tensor, levels: int) -> Tensor:
-        """The expected pixel, rounded to a level: [B, C, H, W] integers."""
+    def median(self, maps: Tensor, levels: int) -> Tensor:
+        """The median of each pixel's law: [B, C, H, W] integers."""
         ...
 
     def sample(self, maps: Tensor, levels: int, rng: torch.Generator) -> Tensor:
@@ -57,7 +57,7 @@ class Bernoulli:
         """Σ x log σ(m) + (1 - x) log(1 - σ(m)), [B] nats."""
         return -F.binary_cross_entropy_with_logits(maps, pixels.to(maps.dtype), reduction="none").flatten(1).sum(1)
 
-    def mean(self, maps: Tensor, levels: int) -> Tensor:
+    def median(self, maps: Tensor, levels: int) -> Tensor:
         """1 where σ(m) > 1/2."""
         return (maps > 0).long()
 
@@ -92,7 +92,7 @@ class DiscretisedLogistic:
         log_prob = torch.where(pixels == 0, F.logsigmoid(upper), log_prob)
         return log_prob.flatten(1).sum(1)
 
-    def mean(self, maps: Tensor, levels: int) -> Tensor:
+    def median(self, maps: Tensor, levels: int) -> Tensor:
         """The level nearest to the location."""
         return to_levels(self._parameters(maps)[0], levels)
 

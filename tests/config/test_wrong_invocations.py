@@ -41,11 +41,11 @@ WRONG: list[tuple[str, list[str]]] = [
     ("train seed=-1", ["seed=-1", "should be greater than or equal to 0"]),
     ("train model.network.dropout=1.0", ["model.network.dropout=1.0", "should be less than 1"]),
     ("train model.lr=-1e-3", ["model.lr=-0.001", "should be greater than 0"]),
-    ("train optimizer.betas=[0.9]", ["optimizer.betas.1", "a value is missing"]),
+    ("train optimizer.betas=[0.9]", ["optimizer.betas=[0.9]: should have more values"]),
     ("train optimizer.betas=[0.9,1.5]", ["optimizer.betas.1=1.5", "should be less than 1"]),
     ("train trainer.precision=16-mixed", ["trainer.precision=16-mixed", "'32-true', 'bf16-mixed'"]),
-    ("train model=vae model.emit=mode", ["model.emit=mode", "should be 'sample' or 'mean'"]),
-    ("train model=gan model.penalties.r1=3", ["model.penalties=", "3 should be a component"]),
+    ("train model=vae model.emit=mode", ["model.emit=mode", "should be 'sample' or 'median'"]),
+    ("train model=gan model.penalties.r1=3", ["model.penalties=", "should be a component"]),
     ("train data=text_file", ["data.path", "a value is missing", "give data.path="]),
     ("train data=digits data.levels=1", ["data.levels=1", "greater than or equal to 2"]),
     ("train name=../../etc", ["name=../../etc", "plain words"]),
@@ -58,8 +58,16 @@ WRONG: list[tuple[str, list[str]]] = [
     ("train hydra.run.dir=x", ["hydra.* settings are not used"]),
     ("train --config-dir=nowhere", ["--config-dir=nowhere", "no such folder"]),
     ("train --config-dir=mine experiment=typo", ["unknown key 'modle'", "did you mean 'model'?"]),
-    ("train --config-dir=mine experiment=wrong_group", ["model/gna", "gan"]),
+    ("train --config-dir=mine experiment=wrong_group", ["model: no option 'gna'", "did you mean 'gan'?"]),
     ("train --config-dir=mine experiment=broken", ["broken.yaml"]),
+    (
+        "train --config-dir=mine experiment=unplaced",
+        ["unplaced.yaml", "begin with the line '# @package _global_'"],
+    ),
+    ("train --config-dir=mine experiment=latin", ["latin.yaml: is not UTF-8"]),
+    ("train experimnt=image/digits_gan", ["unknown key 'experimnt'", "did you mean 'experiment'?"]),
+    ("evaluate control:oracle --data digits sede=1", ["unknown key 'sede'", "valid: data, evaluation, paths"]),
+    ("train trainer.max_steps=true", ["trainer.max_steps=True", "should be a number, not true or false"]),
     ("train -m experiment=glob(nothing*)", ["experiment=glob(nothing*)", "matches none of"]),
     ("train -m seed=1,2 model.lr=0.1,oops", ["model.lr=oops", "should be a valid number"]),
     ("train -m seed=1,2 run_id=x", ["run_id", "sweep names its runs itself"]),
@@ -100,6 +108,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
     (experiments / "typo.yaml").write_text(f"{header}modle: 3\n")
     (experiments / "wrong_group.yaml").write_text(f"{header}defaults:\n  - override /model: gna\n")
     (experiments / "broken.yaml").write_text(f"{header}model: {{lr: [1\n")
+    (experiments / "unplaced.yaml").write_text("seed: 3\n")
+    (experiments / "latin.yaml").write_bytes(f"{header}name: caf\xe9\n".encode("latin-1"))
     lines = [line for line, _ in WRONG]
     child = subprocess.run(
         [sys.executable, "-c", CHILD],
