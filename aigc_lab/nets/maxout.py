@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from aigc_lab.nets.rectifier import Intensities, SigmoidImages, linear
+from aigc_lab.nets.rectifier import Intensities, SigmoidImages, linear, require_image
 from aigc_lab.types import Fraction, PositiveFloat, PositiveInt, Shape
 
 
@@ -30,6 +30,7 @@ class Maxout:
 
     def encoder(self, shape: Shape, n_out: int) -> nn.Module:
         """Images [B, *shape] in [-1, 1] -> vectors [B, n_out]."""
+        require_image(shape)
         layers = self._layers(math.prod(shape), n_out)
         return nn.Sequential(nn.Flatten(), Intensities(), nn.Dropout(self.input_dropout), *layers)
 

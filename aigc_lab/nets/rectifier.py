@@ -28,6 +28,7 @@ class Rectifier:
 
     def encoder(self, shape: Shape, n_out: int) -> nn.Module:
         """Images [B, *shape] in [-1, 1] -> vectors [B, n_out]."""
+        require_image(shape)
         layers = rectified([math.prod(shape), *self.hidden, n_out], self.init_range)
         return nn.Sequential(nn.Flatten(), Intensities(), *layers)
 
@@ -52,6 +53,7 @@ class SigmoidImages(nn.Module):
 
     def __init__(self, shape: Shape, layers: Sequence[nn.Module]) -> None:
         super().__init__()
+        require_image(shape)
         self.shape, self.layers = shape, nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -63,6 +65,15 @@ class SigmoidImages(nn.Module):
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)
         last.bias.copy_(mean.flatten().clamp(DARKEST, 1 - DARKEST).logit())
+
+
+def require_image(shape: Shape) -> None:
+    """
+    Raises:
+        ValueError: it is not that of an image.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"this network is for intensities; for items of shape {list(shape)} use an mlp")
 
 
 def rectified(sizes: Sequence[int], init_range: float | None) -> list[nn.Module]:
