@@ -62,3 +62,30 @@ def test_true_samples_lose_to_a_collapsed_generator(
     assert true - point == pytest.approx(true_samples - one_point, abs=0.5)
     assert half - point == pytest.approx(half_scale - one_point, abs=0.5)
     assert point == pytest.approx(-d / 2 * math.log(2 * math.pi * math.e), abs=4 * math.sqrt(d / 2 / 300))
+
+
+def test_k_means_finds_separated_clusters_and_keeps_an_empty_one() -> None:
+    rng = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])
+    points = centres.repeat_interleave(40, 0) + torch.randn(120, 2, generator=rng)
+    found = parzen.k_means(points, 3, rounds=20, rng=torch.Generator().manual_seed(2))
+    means = points.view(3, 40, 2).mean(1)
+    torch.testing.assert_close(found[found.sum(1).argsort()].sum(1), means[means.sum(1).argsort()].sum(1))
+    twice = parzen.k_means(torch.zeros(4, 2), 2, rounds=3, rng=rng)  # all points go to the first of two
+    assert torch.equal(twice, torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="3 clusters of 2 points"):
+        parzen.k_means(points[:2], 3, rounds=1, rng=rng)
+
+
+def test_centroids_beat_real_data_on_the_estimate() -> None:
+    """Theis et al. 2016: means of the training data are better "samples" than the data."""
+    rng = torch.Generator().manual_seed(0)
+    train, validation, test = (torch.randn(n, 16, generator=rng) for n in (2000, 200, 500))
+    real = parzen.estimate(train[:200], validation, test)
+    centroids = parzen.estimate(parzen.k_means(train, 200, rounds=10, rng=rng), validation, test)
+    assert centroids.mean > real.mean + 3 * real.standard_error
+
+
+def test_the_protocol_of_2014_needs_images_to_choose_the_width_on() -> None:
+    with pytest.raises(ValueError, match="after the first 50,000"):
+        parzen.protocol_2014(torch.zeros(5, 4), torch.zeros(100, 4), torch.zeros(5, 4))
