@@ -12,7 +12,7 @@ from aigc_lab import training
 from aigc_lab.config.compose import Composer
 from aigc_lab.data.images import TorchvisionImages
 from aigc_lab.errors import UserError
-from aigc_lab.generators import Implicit, load
+from aigc_lab.generators import LATENTS, Implicit, load
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.minimax import parzen
 from aigc_lab.modules.gan import GAN, SimultaneousGAN
@@ -58,16 +58,16 @@ def test_the_experiment_trains_logs_its_estimate_and_is_loaded(mnist: Path) -> N
     assert {step for step, name in rows if name == "parzen/mean"} == {1, 3}
     generator = load(run)
     assert isinstance(generator, Implicit) and generator.latent == "uniform"
-    samples = (generator.continuous(30, rng=torch.Generator().manual_seed(0)) + 1) / 2
+    samples = (generator.push_forward(30, rng=torch.Generator().manual_seed(0)) + 1) / 2
     data = TorchvisionImages(dataset="MNIST", root=str(mnist), download=False, batch_size=1, levels=None)
     expected = parzen.protocol_2014(samples, *data.intensities())
     assert rows[3, "parzen/mean"] == pytest.approx(expected.mean, rel=1e-6)  # the weights that were exported
 
 
 def test_the_first_images_have_the_means_of_the_data(mnist: Path) -> None:
-    """A generator that starts at the means has mean images from the first step on, up to the noise of its weights."""
+    """A generator that starts at the means has mean images from the first step on, but for its weights' noise."""
     run = train(mnist, 1, "model.lr=1e-9")
-    images = (load(run).continuous(500, rng=torch.Generator().manual_seed(0)) + 1) / 2  # type: ignore[operator]
+    images = (load(run).push_forward(500, rng=torch.Generator().manual_seed(0)) + 1) / 2  # type: ignore[operator]
     data = TorchvisionImages(dataset="MNIST", root=str(mnist), download=False, batch_size=1, levels=None)
     assert (images.mean(0) - data.intensities()[0].mean(0)).abs().mean() < 0.02
 
@@ -123,9 +123,7 @@ def train_gan(tmp_path: Path) -> Callable[..., GAN]:
 
 
 def test_uniform_latents_have_mean_0_and_variance_1() -> None:
-    from aigc_lab.generators import LATENTS
-
-    z = LATENTS["uniform"](100_000, 2, torch.Generator().manual_seed(0), "cpu")
+    z = LATENTS["uniform"](torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)))
     assert z.abs().max() <= 3**0.5
     torch.testing.assert_close(z.mean(0), torch.zeros(2), atol=0.02, rtol=0)
     torch.testing.assert_close(z.var(0), torch.ones(2), atol=0.02, rtol=0)
