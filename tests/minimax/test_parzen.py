@@ -64,17 +64,27 @@ def test_true_samples_lose_to_a_collapsed_generator(
     assert point == pytest.approx(-d / 2 * math.log(2 * math.pi * math.e), abs=4 * math.sqrt(d / 2 / 300))
 
 
-def test_k_means_finds_separated_clusters_and_keeps_an_empty_one() -> None:
+def test_k_means_ends_at_the_means_of_its_clusters_and_never_gets_worse() -> None:
+    points = gaussian(200, 2, 0).float()
+
+    def spread(rounds: int) -> tuple[Tensor, float]:
+        centroids = parzen.k_means(points, 5, rounds=rounds, rng=torch.Generator().manual_seed(0))
+        return centroids, float(torch.cdist(points, centroids).amin(1).square().mean())
+
+    after = [spread(rounds)[1] for rounds in range(8)]
+    assert after == sorted(after, reverse=True) and after[-1] < after[0]
+    centroids, _ = spread(100)
+    nearest = parzen.nearest_of(points, centroids)
+    means = torch.stack([points[nearest == i].mean(0) for i in range(5)])
+    torch.testing.assert_close(centroids, means)
+
+
+def test_a_centroid_without_points_stays_and_too_many_are_refused() -> None:
     rng = torch.Generator().manual_seed(0)
-    centres = torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])
-    points = centres.repeat_interleave(40, 0) + torch.randn(120, 2, generator=rng)
-    found = parzen.k_means(points, 3, rounds=20, rng=torch.Generator().manual_seed(2))
-    means = points.view(3, 40, 2).mean(1)
-    torch.testing.assert_close(found[found.sum(1).argsort()].sum(1), means[means.sum(1).argsort()].sum(1))
-    twice = parzen.k_means(torch.zeros(4, 2), 2, rounds=3, rng=rng)  # all points go to the first of two
-    assert torch.equal(twice, torch.zeros(2, 2))
+    equal = torch.ones(4, 2)  # all go to the first of two equal centroids
+    assert torch.equal(parzen.k_means(equal, 2, rounds=3, rng=rng), torch.ones(2, 2))
     with pytest.raises(ValueError, match="3 clusters of 2 points"):
-        parzen.k_means(points[:2], 3, rounds=1, rng=rng)
+        parzen.k_means(equal[:2], 3, rounds=1, rng=rng)
 
 
 def test_centroids_beat_real_data_on_the_estimate() -> None:
