@@ -181,6 +181,8 @@ def compare(
 
     Runs that have no scores under the protocol yet are evaluated first.
     """
+    if baseline and baseline.startswith("control:"):
+        raise UserError(f"--baseline={baseline}: name a run; controls stand in every table anyway")
     if baseline and baseline not in subjects:
         subjects = (baseline, *subjects)
     evaluated = _evaluated(subjects, data, config_dir, anew=False)
