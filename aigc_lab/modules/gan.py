@@ -67,12 +67,13 @@ class GAN(GenerativeModule):
             fake = self.generator(self._noise(len(real)))
         real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
         game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
-        penalties = {name: p(self.discriminator, real, fake) for name, p in self.penalties.items()}
+        progress = self.step / self.plan.max_steps
+        penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
         self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
 
         with frozen(self.discriminator):
             fake_logits = self.discriminator(self.generator(self._noise(len(real))))
-            generator_loss = self.objective.generator_loss(fake_logits, real_logits.detach())
+            generator_loss = self.objective.generator_loss(fake_logits, self.discriminator(real))
             self.descend(generator_optimizer, generator_loss)
         self._update_ema()
         self.report(
