@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from aigc_lab.config.targets import build
-from aigc_lab.data.samples import Images, Samples, Texts, join
+from aigc_lab.data.samples import Images, Points, Samples, Texts, join
 from aigc_lab.data.spec import DataSpec
 from aigc_lab.errors import UserError
 from aigc_lab.nets.architecture import Architecture
@@ -66,7 +66,7 @@ class Generator(Protocol):
 
     @property
     def modality(self) -> str:
-        """`image` or `text`."""
+        """`image`, `text` or `points`."""
         ...
 
     def sample(self, n: int, *, rng: torch.Generator) -> Samples:
@@ -133,6 +133,7 @@ class Autoregressive(NeuralGenerator):
 
     def __init__(self, *, spec: DataSpec, network: Transformer) -> None:
         super().__init__(spec)
+        _require(spec, "image", "text")
         self.network = network
 
     def logits(self, symbols_BL: Tensor) -> Tensor:
@@ -205,16 +206,23 @@ class Implicit(NeuralGenerator):
 
     def __init__(self, *, spec: DataSpec, generator: Architecture, latent_dim: PositiveInt) -> None:
         super().__init__(spec)
-        _require_images(spec)
+        _require(spec, "image", "points")
         self.latent_dim = latent_dim
         self.network = generator.decoder(latent_dim, spec.shape)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latents [B, latent_dim] -> images [B, C, H, W] in [-1, 1]."""
-        return self.network(z).tanh()
+        """Latents [B, latent_dim] -> images [B, C, H, W] in [-1, 1], or points [B, d]."""
+        output = self.network(z)
+        return output.tanh() if self.modality == "image" else output
+
+    def real(self, batch: Tensor) -> Tensor:
+        """Training items as numbers of the range that `forward` has: what a discriminator compares with it."""
+        return to_unit(batch, self.spec.vocab_size) if self.modality == "image" else batch
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
         z = torch.randn(n, self.latent_dim, generator=rng).to(self.device)
+        if self.modality == "points":
+            return Points(self(z).cpu())
         return Images(to_levels(self(z), self.spec.vocab_size).to(torch.uint8).cpu(), self.spec.vocab_size)
 
     def log_likelihood(self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1) -> None:
@@ -240,7 +248,7 @@ class LatentVariable(NeuralGenerator):
         emit: Literal["sample", "median"],
     ) -> None:
         super().__init__(spec)
-        _require_images(spec)
+        _require(spec, "image")
         likelihood.check(spec.vocab_size)
         self.likelihood, self.latent_dim, self.emit = likelihood, latent_dim, emit
         channels, *sides = spec.shape
@@ -344,10 +352,15 @@ def load(run_dir: str | Path) -> NeuralGenerator:
     return generator.eval()
 
 
-def _require_images(spec: DataSpec) -> None:
-    if spec.modality != "image":
+_NOUNS = {"image": "images", "text": "texts", "points": "points"}
+
+
+def _require(spec: DataSpec, *modalities: str) -> None:
+    if spec.modality not in modalities:
+        able = "gan" if spec.modality == "points" else "transformer"
+        made_for = " and ".join(_NOUNS[m] for m in modalities)
         raise ValueError(
-            f"{spec.name} holds {spec.modality}s, and this model is for images; use model=transformer"
+            f"{spec.name} holds {_NOUNS[spec.modality]}, and this model is for {made_for}; use model={able}"
         )
 
 

@@ -103,7 +103,7 @@ Root = TypeVar("Root", bound=Section)
 SUPPLIED: Mapping[str, frozenset[str]] = {
     "model": frozenset({"plan", "shape", "vocab_size"}),
     "logger": frozenset({"save_dir"}),
-    "callbacks": frozenset({"run_dir"}),
+    "callbacks": frozenset({"run_dir", "dataset"}),
 }
 """Parameters that the lab supplies at run time to the components of a section; no key sets them."""
 

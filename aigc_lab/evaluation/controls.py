@@ -215,6 +215,7 @@ def baseline(dataset: Dataset) -> Generator:
     train = dataset.real("train")
     if isinstance(train, Images):
         return PixelMarginals(train)
+    assert isinstance(train, Texts)
     return ByteTrigrams(b"".join(train.passages), dataset.spec.passage)
 
 

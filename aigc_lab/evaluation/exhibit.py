@@ -65,7 +65,7 @@ def make_exhibit(samples: Samples, points: Tensor, train: Samples, train_points:
         return Exhibit(
             to_png(sheet(samples[:N_IMAGES], columns=COLUMNS)), to_png(sheet(pairs, columns=len(index))), []
         )
-    assert isinstance(train, Texts)
+    assert isinstance(train, Texts) and isinstance(samples, Texts)
     index, _ = nearest_neighbours(train_points, points[:N_TEXTS])
     shared = longest_shared(samples.passages[:N_TEXTS], b"".join(train.passages))
     chosen = zip(samples[:N_TEXTS].to_strings(), train[index].to_strings(), shared, strict=True)

@@ -164,6 +164,8 @@ class Harness:
     @cached_property
     def features(self) -> Features:
         modality, unlabelled = self.spec.modality, self.spec.n_classes < 2
+        if modality == "points":
+            raise UserError(f"{self.spec.name}: points have a known density; judge them with `aigc reproduce`")
         kind: FeatureKind = "unlabelled_image" if modality == "image" and unlabelled else modality
         return build(self.protocol.features[kind], path=f"evaluation.features.{kind}").fit(
             self.dataset, self.cache_dir

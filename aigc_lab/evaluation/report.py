@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aigc_lab import __version__
-from aigc_lab.data.samples import Images
+from aigc_lab.data.samples import Images, Texts
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.compare import Row, Table
 from aigc_lab.evaluation.exhibit import COLUMNS, N_IMAGES, TextPair
@@ -131,10 +131,10 @@ def _real_data(evaluated: Sequence[Evaluated]) -> list[RealData]:
     shown = {}
     for harness in {id(e.harness): e.harness for e in evaluated}.values():
         items = harness.shuffled_held_out
-        picture, texts = None, []
+        picture, texts = None, list[str]()
         if isinstance(items, Images):
             picture = _uri(to_png(sheet(items[:N_IMAGES], columns=COLUMNS)))
-        else:
+        elif isinstance(items, Texts):
             texts = items[:2].to_strings()
         shown[harness.spec.content_hash] = RealData(harness.spec.name, picture, texts)
     return list(shown.values())

@@ -23,6 +23,7 @@ class Plan:
 
     Attributes:
         spec: of the data.
+        batch_size: items in one step of one process.
         optimizer: makes the optimizers (the configuration group `optimizer`).
         max_steps: batches in the whole run.
         seed: of the run.
@@ -31,6 +32,7 @@ class Plan:
     """
 
     spec: DataSpec
+    batch_size: int
     optimizer: OptimizerConfig
     max_steps: int
     seed: int

@@ -12,20 +12,24 @@ from aigc_lab.generators import Implicit
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.objectives.games import Game
-from aigc_lab.objectives.likelihoods import to_unit
 from aigc_lab.objectives.penalties import Penalty
 from aigc_lab.types import Fraction, PositiveFloat, PositiveInt
 
 
 class GAN(GenerativeModule):
-    """One discriminator step and one generator step per batch, on fresh noise each.
+    """k discriminator steps and one generator step per batch, on fresh noise each (2014, algorithm 1).
+
+    A batch is what one such round takes: each discriminator step sees a k-th of its real items, each item is
+    seen once, and every minibatch, the generator's too, has data.batch_size / k items. So steps, epochs and
+    processes count the same whatever k is.
 
     The moving average of the generator's weights (and of these only) is what is sampled and exported.
 
     Args:
-        generator, discriminator: architectures; latents in, images out, and images in, a logit out.
+        generator, discriminator: architectures; latents in, items out, and items in, a logit out.
         latent_dim: size of z.
         objective: the game.
+        discriminator_steps: k.
         penalties: added to the discriminator's loss, by name.
         ema_decay: of the moving average per batch, once (1 + step) / (10 + step) has reached it.
         lr, discriminator_lr: learning rates of the two players.
@@ -41,6 +45,7 @@ class GAN(GenerativeModule):
         discriminator: Architecture,
         latent_dim: PositiveInt,
         objective: Game,
+        discriminator_steps: PositiveInt,
         penalties: dict[str, Penalty],
         ema_decay: Fraction,
         lr: PositiveFloat,
@@ -51,6 +56,12 @@ class GAN(GenerativeModule):
         self.generator = Implicit(spec=plan.spec, generator=generator, latent_dim=latent_dim)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.discriminator = discriminator.encoder(plan.spec.shape, 1)
+        if plan.batch_size % discriminator_steps:
+            raise ValueError(
+                f"discriminator_steps={discriminator_steps}: must divide a process's share of data.batch_size, "
+                f"which is {plan.batch_size}"
+            )
+        self.discriminator_steps = discriminator_steps
         self.objective, self.penalties = objective, penalties
         self.ema_decay = ema_decay
         self.lr, self.discriminator_lr = lr, discriminator_lr
@@ -61,18 +72,18 @@ class GAN(GenerativeModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         generator_optimizer, discriminator_optimizer = self.each_optimizer()
-        real = to_unit(batch, self.plan.spec.vocab_size)
-
-        with torch.no_grad():
-            fake = self.generator(self._noise(len(real)))
-        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
-        game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
-        penalties = {name: p(self.discriminator, real, fake) for name, p in self.penalties.items()}
-        self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
+        progress = self.step / self.plan.max_steps
+        for real in self.generator.real(batch).chunk(self.discriminator_steps):
+            with torch.no_grad():
+                fake = self.generator(self._noise(len(real)))
+            real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+            game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
+            penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
+            self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
 
         with frozen(self.discriminator):
             fake_logits = self.discriminator(self.generator(self._noise(len(real))))
-            generator_loss = self.objective.generator_loss(fake_logits, real_logits.detach())
+            generator_loss = self.objective.generator_loss(fake_logits, self.discriminator(real))
             self.descend(generator_optimizer, generator_loss)
         self._update_ema()
         self.report(

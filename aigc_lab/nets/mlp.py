@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons on flattened images."""
+"""Multi-layer perceptrons on points and on flattened images."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class MLP:
     hidden: list[PositiveInt]
 
     def encoder(self, shape: Shape, n_out: int) -> nn.Module:
-        """Images [B, *shape] -> vectors [B, n_out]."""
+        """Items [B, *shape] -> vectors [B, n_out]."""
         return nn.Sequential(nn.Flatten(), *_layers([math.prod(shape), *self.hidden, n_out]))
 
     def decoder(self, n_in: int, shape: Shape) -> nn.Module:
