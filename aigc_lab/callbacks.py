@@ -18,12 +18,15 @@ from rich.table import Column
 from torch import Tensor
 
 from aigc_lab.data import Dataset
+from aigc_lab.data.images import ImageData
 from aigc_lab.data.samples import Points
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
-from aigc_lab.minimax import sampled
+from aigc_lab.generators import Implicit
+from aigc_lab.minimax import parzen, sampled
 from aigc_lab.modules.gan import GAN
-from aigc_lab.types import PositiveInt
+from aigc_lab.nets.rectifier import SigmoidImages
+from aigc_lab.types import NonNegativeInt, PositiveInt
 
 
 class Checkpoint(pl.Callback):
@@ -195,6 +198,68 @@ class ShowProgress(pl.Callback):
         if self.bar:
             self.bar.stop()
             self.bar = None
+
+
+class StartAtMeans(pl.Callback):
+    """Before the first step, a sigmoid generator's last bias gives every pixel its mean in the training data."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """
+        Raises:
+            UserError: the model does not generate images, or its last layer has no sigmoid.
+        """
+        if trainer.fit_loop.epoch_loop.batch_progress.current.completed:
+            return  # resumed
+        generators, images = _implicit(pl_module, "start_at_means"), _images(trainer, "start_at_means")
+        mean = images.real("train").pixels.double().mean(0) / (images.spec.vocab_size - 1)
+        for generator in generators:
+            if not isinstance(generator.network, SigmoidImages):
+                raise UserError(
+                    "callbacks.start_at_means: the generator's last layer has no sigmoid; "
+                    "use model/generator=rectifier"
+                )
+            generator.network.start_at(mean)
+
+
+class LogParzen(pl.Callback):
+    """The Parzen estimate of 2014 (`aigc_lab.minimax.parzen`) while a GAN trains, in nats per image.
+
+    Args:
+        every_n_steps: batches between two estimates.
+        n: samples under the kernels; 10,000 in 2014.
+        seed: of the samples.
+    """
+
+    def __init__(self, *, every_n_steps: PositiveInt, n: PositiveInt, seed: NonNegativeInt) -> None:
+        self.every_n_steps, self.n, self.seed = every_n_steps, n, seed
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % self.every_n_steps or not trainer.is_global_zero:
+            return
+        *_, generator = _implicit(pl_module, "log_parzen")
+        rng = torch.Generator().manual_seed(self.seed)
+        samples = (generator.continuous(self.n, rng=rng) + 1) / 2
+        found = parzen.protocol_2014(samples, *_images(trainer, "log_parzen").intensities())
+        values = {"mean": found.mean, "standard_error": found.standard_error, "sigma": found.sigma}
+        for logger in trainer.loggers:
+            logger.log_metrics({f"parzen/{name}": value for name, value in values.items()}, batch_idx)
+
+
+def _implicit(module: pl.LightningModule, callback: str) -> list[Implicit]:
+    """A GAN's generators, the one that is sampled last."""
+    found = [child for child in module.children() if isinstance(child, Implicit)]
+    if not found:
+        raise UserError(f"callbacks.{callback}: only a GAN has such a generator; use model=gan")
+    return found
+
+
+def _images(trainer: pl.Trainer, callback: str) -> ImageData:
+    dataset = getattr(trainer, "datamodule", None) and trainer.datamodule.dataset  # type: ignore[attr-defined]
+    if not isinstance(dataset, ImageData):
+        raise UserError(f"callbacks.{callback}: the data has to be images")
+    return dataset
 
 
 def _losses(trainer: pl.Trainer) -> str:

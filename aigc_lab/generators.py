@@ -24,7 +24,7 @@ from aigc_lab.config.targets import build
 from aigc_lab.data.samples import Images, Points, Samples, Texts, join
 from aigc_lab.data.spec import DataSpec
 from aigc_lab.errors import UserError
-from aigc_lab.minimax.sampled import latents
+from aigc_lab.minimax import sampled
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit, uniform
@@ -206,12 +206,23 @@ class Autoregressive(NeuralGenerator):
 
 
 class Implicit(NeuralGenerator):
-    """x = G(z), z ~ N(0, I): samples without a likelihood (a GAN's generator)."""
+    """x = G(z): samples without a likelihood (a GAN's generator).
 
-    def __init__(self, *, spec: DataSpec, generator: Architecture, latent_dim: PositiveInt) -> None:
+    Args:
+        latent: law of z's coordinates, which are independent, of mean 0 and variance 1: N(0, 1) or U(-√3, √3).
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        generator: Architecture,
+        latent_dim: PositiveInt,
+        latent: Literal["normal", "uniform"] = "normal",  # what runs had before they could choose
+    ) -> None:
         super().__init__(spec)
         _require(spec, "image", "points")
-        self.latent_dim = latent_dim
+        self.latent_dim, self.latent = latent_dim, latent
         self.network = generator.decoder(latent_dim, spec.shape)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -226,19 +237,41 @@ class Implicit(NeuralGenerator):
     @torch.inference_mode()
     def push_forward(self, n: int, *, rng: torch.Generator) -> Tensor:
         """n items G(z) as `forward` gives them, float32 on the CPU, for an estimate of their law: on a line of
-        latents z are its quantiles (`aigc_lab.minimax.sampled.latents`), which `sample` never uses."""
+        normal latents, z are its quantiles (`aigc_lab.minimax.sampled.latents`), which `sample` never uses."""
         with evaluating(self):
-            parts = latents(n, self.latent_dim, rng).split(LAW_BATCH)
-            return torch.cat([self(z.to(self.device)).cpu() for z in parts])
+            z = sampled.latents(n, self.latent_dim, rng) if self.latent == "normal" else self.latents(n, rng)
+            return torch.cat([self(part.to(self.device)).cpu() for part in z.split(LAW_BATCH)])
+
+    def latents(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """z, [n, latent_dim], on the generator's device; of torch's own random numbers where there is no `rng`."""
+        return LATENTS[self.latent](n, self.latent_dim, rng, "cpu" if rng else self.device).to(self.device)
+
+    @torch.inference_mode()
+    def continuous(self, n: int, *, rng: torch.Generator) -> Tensor:
+        """The images of `sample` before they are rounded to levels: [n, C, H, W] in [-1, 1], on the CPU."""
+        with evaluating(self):
+            batches = (min(self.batch, n - i) for i in range(0, n, self.batch))
+            return torch.cat([self(self.latents(b, rng)).float().cpu() for b in batches])
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
-        z = torch.randn(n, self.latent_dim, generator=rng).to(self.device)
+        x = self(self.latents(n, rng))
         if self.modality == "points":
-            return Points(self(z).cpu())
-        return Images(to_levels(self(z), self.spec.vocab_size).to(torch.uint8).cpu(), self.spec.vocab_size)
+            return Points(x.cpu())
+        return Images(to_levels(x, self.spec.vocab_size).to(torch.uint8).cpu(), self.spec.vocab_size)
 
     def log_likelihood(self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1) -> None:
         """None: the density of G(z) is not known."""
+
+
+def _normal(n: int, dim: int, rng: torch.Generator | None, device: torch.device | str) -> Tensor:
+    return torch.randn(n, dim, generator=rng, device=device)
+
+
+def _uniform(n: int, dim: int, rng: torch.Generator | None, device: torch.device | str) -> Tensor:
+    return (2 * torch.rand(n, dim, generator=rng, device=device) - 1) * math.sqrt(3)
+
+
+LATENTS = {"normal": _normal, "uniform": _uniform}
 
 
 class LatentVariable(NeuralGenerator):
@@ -334,11 +367,12 @@ def build_generator(kind: str, model: Mapping[str, Any], spec: DataSpec) -> Neur
     """
     if kind not in GENERATORS:
         raise UserError(f"unknown kind of generator '{kind}'; known: {', '.join(GENERATORS)}")
-    wanted = set(inspect.signature(GENERATORS[kind].__init__).parameters) - {"self", "spec"}
-    if missing := wanted - set(model):
+    parameters = inspect.signature(GENERATORS[kind].__init__).parameters
+    wanted = set(parameters) - {"self", "spec"}
+    if missing := {name for name in wanted - set(model) if parameters[name].default is inspect.Parameter.empty}:
         raise UserError(f"model.{min(missing)}: missing, but a generator of kind {kind} needs it")
     supplied = {"spec": spec, "shape": spec.shape, "vocab_size": spec.vocab_size}
-    parts = build({key: model[key] for key in sorted(wanted)}, path="model", supplied=supplied)
+    parts = build({key: model[key] for key in sorted(wanted & set(model))}, path="model", supplied=supplied)
     try:
         return GENERATORS[kind](spec=spec, **parts)
     except (ValueError, TypeError, AttributeError) as error:

@@ -14,10 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from aigc_lab import __version__
 from aigc_lab.data.samples import Images, Texts
 from aigc_lab.errors import UserError
-from aigc_lab.evaluation.compare import TITLES, Row, Table, format_count, format_value
+from aigc_lab.evaluation.compare import Row, Table
 from aigc_lab.evaluation.exhibit import COLUMNS, N_IMAGES, TextPair
 from aigc_lab.evaluation.harness import Score
 from aigc_lab.evaluation.subjects import Evaluated
+from aigc_lab.evaluation.tabulate import format_count, format_value
 from aigc_lab.files import write_atomically
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.pictures import sheet, to_png
@@ -62,7 +63,6 @@ def write_report(
         trim_blocks=True,
     )
     html = environment.get_template("report.html.j2").render(
-        titles=TITLES,
         tables=tables,
         cards=[_card(subject) for subject in evaluated],
         real=_real_data(evaluated),

@@ -17,6 +17,9 @@ CHUNK = 1 << 22
 SIGMAS = tuple(10 ** (-1 + i / 9) for i in range(10))
 """The ten widths of 2014, from 0.1 to 1 in equal ratios."""
 
+N_TRAIN_2014, N_VALIDATION_2014 = 50_000, 1_000
+"""Of the training images, those to train on, and how many of those after them choose σ."""
+
 
 @dataclass(frozen=True)
 class ParzenEstimate:
@@ -35,6 +38,20 @@ def estimate(
     sigma = sigmas[int(scores.argmax())]
     found = log_likelihood(samples, test, [sigma])[0]
     return ParzenEstimate(float(found.mean()), float(found.std()) / math.sqrt(len(found)), sigma)
+
+
+def protocol_2014(samples: Tensor, train: Tensor, test: Tensor) -> ParzenEstimate:
+    """The estimate as Goodfellow et al. made it for MNIST: images [n, ...] with intensities in [0, 1].
+
+    σ is chosen on the first 1,000 training images after the 50,000 that a model may train on.
+
+    Raises:
+        ValueError: there are no training images after those.
+    """
+    validation = train[N_TRAIN_2014 : N_TRAIN_2014 + N_VALIDATION_2014]
+    if not len(validation):
+        raise ValueError(f"{len(train)} training images: σ is chosen on those after the first {N_TRAIN_2014:,}")
+    return estimate(samples.flatten(1), validation.flatten(1), test.flatten(1))
 
 
 def log_likelihood(samples: Tensor, points: Tensor, sigmas: Sequence[float]) -> Tensor:

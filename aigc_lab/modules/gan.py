@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class GAN(GenerativeModule):
 
     Args:
         generator, discriminator: architectures; latents in, items out, and items in, a logit out.
-        latent_dim: size of z.
+        latent_dim, latent: size and law of z; see `Implicit`.
         objective: the game.
         discriminator_steps: k.
         penalties: added to the discriminator's loss, by name.
@@ -44,6 +44,7 @@ class GAN(GenerativeModule):
         generator: Architecture,
         discriminator: Architecture,
         latent_dim: PositiveInt,
+        latent: Literal["normal", "uniform"],
         objective: Game,
         discriminator_steps: PositiveInt,
         penalties: dict[str, Penalty],
@@ -53,7 +54,7 @@ class GAN(GenerativeModule):
         plan: Plan,
     ) -> None:
         super().__init__(plan)
-        self.generator = Implicit(spec=plan.spec, generator=generator, latent_dim=latent_dim)
+        self.generator = Implicit(spec=plan.spec, generator=generator, latent_dim=latent_dim, latent=latent)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.discriminator = discriminator.encoder(plan.spec.shape, 1)
         if plan.batch_size % discriminator_steps:
@@ -72,17 +73,18 @@ class GAN(GenerativeModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         generator_optimizer, discriminator_optimizer = self.each_optimizer()
+        progress = self.step / self.plan.max_steps
         for real in self.generator.real(batch).chunk(self.discriminator_steps):
             with torch.no_grad():
-                fake = self.generator(self._noise(len(real)))
+                fake = self.generator(self.generator.latents(len(real)))
             real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
             game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
-            penalties = {name: p(self.discriminator, real, fake) for name, p in self.penalties.items()}
+            penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
             self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
 
         with frozen(self.discriminator):
-            fake_logits = self.discriminator(self.generator(self._noise(len(real))))
-            generator_loss = self.objective.generator_loss(fake_logits, real_logits.detach())
+            fake_logits = self.discriminator(self.generator(self.generator.latents(len(real))))
+            generator_loss = self.objective.generator_loss(fake_logits, self.discriminator(real))
             self.descend(generator_optimizer, generator_loss)
         self._update_ema()
         self.report(
@@ -95,9 +97,6 @@ class GAN(GenerativeModule):
             self.make_optimizer(self.generator.parameters(), self.lr),
             self.make_optimizer(self.discriminator.parameters(), self.discriminator_lr),
         ]
-
-    def _noise(self, n: int) -> Tensor:
-        return torch.randn(n, self.generator.latent_dim, device=self.device)
 
     @torch.no_grad()
     def _update_ema(self) -> None:
