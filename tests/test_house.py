@@ -36,7 +36,7 @@ def test_every_experiment_and_every_option_composes() -> None:
         "image/digits_pixels",
     } <= set(experiments)
     for name in experiments:
-        assert composer.train([f"experiment={name}"]).name == name
+        assert composer.reproduction([f"experiment={name}"]).name == name
     given = {"text_file": ["data.path=x"], "image_folder": ["data.path=x", "model=gan"]}
     for group in composer.groups():
         for option in composer.options(group):
