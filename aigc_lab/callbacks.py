@@ -1,5 +1,6 @@
 """Lightning callbacks: checkpoints that survive a kill, and progress that a person can read."""
 
+import math
 import pickle
 import sys
 import time
@@ -14,9 +15,14 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
+from torch import Tensor
 
+from aigc_lab.data import Dataset
+from aigc_lab.data.samples import Points
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
+from aigc_lab.minimax import sampled
+from aigc_lab.modules.gan import GAN
 from aigc_lab.types import PositiveInt
 
 
@@ -54,6 +60,57 @@ class Checkpoint(pl.Callback):
         if trainer.is_global_zero:
             for old in sorted(self.folder.glob("step_*.ckpt"))[: -self.keep]:
                 old.unlink()
+
+
+class MinimaxValue(pl.Callback):
+    """Holds a GAN's game against theory, on data of known density, every `every_n_steps` batches and at the end.
+
+    Logs `minimax/value` = V(D, G) on held-out points and as many generated ones, `minimax/optimum` = C(G), the
+    value that the best discriminator would reach, with its error `minimax/optimum_error`, and `minimax/floor` =
+    -log 4, where the generator has won. G is the generator as it is sampled.
+
+    Args:
+        every_n_steps: batches between two looks.
+        n: generated points; they set the error (`aigc_lab.minimax.sampled`).
+        dataset: of the run; supplied by the lab.
+    """
+
+    def __init__(self, *, every_n_steps: PositiveInt, n: PositiveInt, dataset: Dataset) -> None:
+        law = getattr(dataset, "law", None)
+        if law is None:
+            raise ValueError(f"MinimaxValue: the density of {dataset.spec.name} is not known")
+        self.every_n_steps, self.n, self.law, self.dataset = every_n_steps, n, law, dataset
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not isinstance(pl_module, GAN):
+            raise UserError(f"callbacks: MinimaxValue is for a GAN, not for {type(pl_module).__name__}")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = batch_idx + 1
+        if trainer.is_global_zero and not (step % self.every_n_steps and step != trainer.num_training_batches):
+            assert isinstance(pl_module, GAN)
+            values = self.look(pl_module)
+            for logger in trainer.loggers:
+                logger.log_metrics(values, batch_idx)
+
+    def look(self, module: GAN) -> dict[str, float]:
+        """The logged values now; always on the same latents, so that a curve shows training and no noise of its own."""
+        generated = module.sampler.sample(self.n, rng=torch.Generator().manual_seed(0))
+        held_out = self.dataset.real("held_out")
+        assert isinstance(generated, Points) and isinstance(held_out, Points)
+
+        def logits(x: Tensor) -> Tensor:
+            return module.discriminator(x.to(module.device)).cpu()
+
+        played = sampled.play(logits, self.law, real=held_out.coordinates, generated=generated.coordinates)
+        return {
+            "minimax/value": played.value,
+            "minimax/optimum": played.optimum,
+            "minimax/optimum_error": 2 * played.jsd.error,
+            "minimax/floor": -math.log(4),
+        }
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

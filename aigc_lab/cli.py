@@ -173,6 +173,39 @@ def compare(
 
 
 @verb()
+@click.argument("name")
+@click.option("--quick", is_flag=True, help="A short version that says it is one.")
+@click.option("--runs-dir", metavar="DIR", help="Where the runs go [paths.runs_dir].")
+@as_json
+@config_dir
+def reproduce(name: str, quick: bool, runs_dir: str | None, as_json: bool, config_dir: str | None) -> None:
+    """Train, measure and judge every claim of the experiment NAME.
+
+    \b
+    aigc reproduce minimax/gaussian_1d --quick
+    aigc reproduce minimax/dirac
+
+    Finished runs are used again. Writes NAME.results.json beside the experiment and regenerates
+    LEDGER.md; exit code 1 when a claim of the full version fails.
+    """
+    from aigc_lab.config.compose import Composer
+    from aigc_lab.reproduce.plan import make_plan
+
+    composer = Composer(config_dir)
+    plan = make_plan(composer, name, quick=quick, runs_dir=runs_dir)
+    say(f"reproducing {name}{' (quick)' if quick else ''}, {len(plan.trials)} trials (importing torch)")
+    from aigc_lab.reproduce import reproduction
+
+    results = reproduction.reproduce(plan, with_claims=composer.with_claims(), say=say)
+    reproduction.print_results(results)
+    print(f"results: {plan.results_path}")
+    if as_json:
+        print(json.dumps(results))
+    if not quick and any(claim["verdict"] == "fails" for claim in results["claims"]):
+        sys.exit(1)
+
+
+@verb()
 @click.argument("runs_dir", default="runs")
 @as_json
 def runs(runs_dir: str, as_json: bool) -> None:

@@ -200,7 +200,7 @@ def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
         use_distributed_sampler=False,
     )
     loaders = _Loaders(config, parts.dataset)
-    with _numerics(settings):
+    with numerics(settings):
         try:
             trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # how Lightning ends after Ctrl-C
@@ -247,7 +247,7 @@ class _Loaders(pl.LightningDataModule):
 
 
 @contextlib.contextmanager
-def _numerics(settings: TrainerConfig) -> Iterator[None]:
+def numerics(settings: TrainerConfig) -> Iterator[None]:
     """The process-wide switches of a run, put back afterwards: quickstart trains several in one process."""
     deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.use_deterministic_algorithms(settings.deterministic)
