@@ -96,15 +96,15 @@ class MinimaxValue(pl.Callback):
                 logger.log_metrics(values, batch_idx)
 
     def look(self, module: GAN) -> dict[str, float]:
-        """The logged values now; always on the same latents, so that a curve shows training and no noise of its own."""
-        generated = module.sampler.sample(self.n, rng=torch.Generator().manual_seed(0))
+        """The logged values now, always on the same latents: what moves in a curve is the game."""
+        generated = module.sampler.push_forward(self.n, rng=torch.Generator().manual_seed(0))
         held_out = self.dataset.real("held_out")
-        assert isinstance(generated, Points) and isinstance(held_out, Points)
+        assert isinstance(held_out, Points)
 
         def logits(x: Tensor) -> Tensor:
             return module.discriminator(x.to(module.device)).cpu()
 
-        played = sampled.play(logits, self.law, real=held_out.coordinates, generated=generated.coordinates)
+        played = sampled.play(logits, self.law, real=held_out.coordinates, generated=generated)
         return {
             "minimax/value": played.value,
             "minimax/optimum": played.optimum,

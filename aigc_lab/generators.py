@@ -24,12 +24,16 @@ from aigc_lab.config.targets import build
 from aigc_lab.data.samples import Images, Points, Samples, Texts, join
 from aigc_lab.data.spec import DataSpec
 from aigc_lab.errors import UserError
+from aigc_lab.minimax.sampled import latents
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit, uniform
 from aigc_lab.objectives.variational import gaussian_kl, gaussian_log_density, importance_weighted_bound
 from aigc_lab.run import Run
 from aigc_lab.types import PositiveInt
+
+LAW_BATCH = 1 << 16
+"""Items generated at once where millions are needed."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,14 @@ class Implicit(NeuralGenerator):
     def real(self, batch: Tensor) -> Tensor:
         """Training items as numbers of the range that `forward` has: what a discriminator compares with it."""
         return to_unit(batch, self.spec.vocab_size) if self.modality == "image" else batch
+
+    @torch.inference_mode()
+    def push_forward(self, n: int, *, rng: torch.Generator) -> Tensor:
+        """n items G(z) as `forward` gives them, float32 on the CPU, for an estimate of their law: on a line of
+        latents z are its quantiles (`aigc_lab.minimax.sampled.latents`), which `sample` never uses."""
+        with evaluating(self):
+            parts = latents(n, self.latent_dim, rng).split(LAW_BATCH)
+            return torch.cat([self(z.to(self.device)).cpu() for z in parts])
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
         z = torch.randn(n, self.latent_dim, generator=rng).to(self.device)

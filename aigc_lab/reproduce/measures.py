@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Protocol
 
 import torch
-from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
 from aigc_lab import training
@@ -138,7 +137,7 @@ class GameAtItsEnd:
             raise UserError("claims: the game has an end for a GAN only")
         real = trial.dataset.real("held_out")
         assert isinstance(real, Points)
-        generated = generate(module, self.n, trial.rng())
+        generated = module.sampler.push_forward(self.n, rng=trial.rng())
         played = sampled.play(module.discriminator, law, real=real.coordinates, generated=generated)
         return {
             "jsd": played.jsd.value,
@@ -148,10 +147,3 @@ class GameAtItsEnd:
             "optimum": played.optimum,
             "distance_from_half": played.distance_from_half,
         }
-
-
-@torch.no_grad()
-def generate(module: GAN, n: int, rng: torch.Generator) -> Tensor:
-    """n points G(z) of a GAN's sampling weights, [n, d]; on a line of latents z are quantiles."""
-    z = sampled.latents(n, module.sampler.latent_dim, rng)
-    return torch.cat([module.sampler(part.to(module.device)).cpu() for part in z.split(1 << 16)])
