@@ -22,7 +22,6 @@ from aigc_lab.data.images import ImageData
 from aigc_lab.data.samples import Points
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
-from aigc_lab.generators import Implicit
 from aigc_lab.minimax import parzen, sampled
 from aigc_lab.modules.gan import GAN
 from aigc_lab.nets.rectifier import SigmoidImages
@@ -201,18 +200,25 @@ class ShowProgress(pl.Callback):
 
 
 class StartAtMeans(pl.Callback):
-    """Before the first step, a sigmoid generator's last bias gives every pixel its mean in the training data."""
+    """Before the first step, a sigmoid generator's last bias gives every pixel its mean in the training data.
+
+    Args:
+        dataset: supplied by the lab.
+    """
+
+    def __init__(self, *, dataset: Dataset) -> None:
+        self.images = _images(dataset, "start_at_means")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """
         Raises:
-            UserError: the model does not generate images, or its last layer has no sigmoid.
+            UserError: the model is no GAN, or its generator's last layer has no sigmoid.
         """
         if trainer.fit_loop.epoch_loop.batch_progress.current.completed:
             return  # resumed
-        generators, images = _implicit(pl_module, "start_at_means"), _images(trainer, "start_at_means")
-        mean = images.real("train").pixels.double().mean(0) / (images.spec.vocab_size - 1)
-        for generator in generators:
+        mean = self.images.real("train").pixels.double().mean(0) / (self.images.spec.vocab_size - 1)
+        module = _gan(pl_module, "start_at_means")
+        for generator in (module.generator, module.generator_ema):
             if not isinstance(generator.network, SigmoidImages):
                 raise UserError(
                     "callbacks.start_at_means: the generator's last layer has no sigmoid; "
@@ -228,37 +234,37 @@ class LogParzen(pl.Callback):
         every_n_steps: batches between two estimates.
         n: samples under the kernels; 10,000 in 2014.
         seed: of the samples.
+        dataset: supplied by the lab.
     """
 
-    def __init__(self, *, every_n_steps: PositiveInt, n: PositiveInt, seed: NonNegativeInt) -> None:
+    def __init__(
+        self, *, every_n_steps: PositiveInt, n: PositiveInt, seed: NonNegativeInt, dataset: Dataset
+    ) -> None:
         self.every_n_steps, self.n, self.seed = every_n_steps, n, seed
+        self.images = _images(dataset, "log_parzen")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if (batch_idx + 1) % self.every_n_steps or not trainer.is_global_zero:
             return
-        *_, generator = _implicit(pl_module, "log_parzen")
         rng = torch.Generator().manual_seed(self.seed)
-        samples = (generator.continuous(self.n, rng=rng) + 1) / 2
-        found = parzen.protocol_2014(samples, *_images(trainer, "log_parzen").intensities())
+        samples = (_gan(pl_module, "log_parzen").sampler.push_forward(self.n, rng=rng) + 1) / 2
+        found = parzen.protocol_2014(samples, *self.images.intensities())
         values = {"mean": found.mean, "standard_error": found.standard_error, "sigma": found.sigma}
         for logger in trainer.loggers:
             logger.log_metrics({f"parzen/{name}": value for name, value in values.items()}, batch_idx)
 
 
-def _implicit(module: pl.LightningModule, callback: str) -> list[Implicit]:
-    """A GAN's generators, the one that is sampled last."""
-    found = [child for child in module.children() if isinstance(child, Implicit)]
-    if not found:
-        raise UserError(f"callbacks.{callback}: only a GAN has such a generator; use model=gan")
-    return found
+def _gan(module: pl.LightningModule, callback: str) -> GAN:
+    if not isinstance(module, GAN):
+        raise UserError(f"callbacks.{callback}: it is about a GAN's generator; use model=gan")
+    return module
 
 
-def _images(trainer: pl.Trainer, callback: str) -> ImageData:
-    dataset = getattr(trainer, "datamodule", None) and trainer.datamodule.dataset  # type: ignore[attr-defined]
+def _images(dataset: Dataset, callback: str) -> ImageData:
     if not isinstance(dataset, ImageData):
-        raise UserError(f"callbacks.{callback}: the data has to be images")
+        raise UserError(f"callbacks.{callback}: {dataset.spec.name} holds no images")
     return dataset
 
 

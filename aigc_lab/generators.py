@@ -7,7 +7,7 @@ the evaluation sees nothing but the protocol `Generator`, which its controls ful
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from aigc_lab.config.targets import build
 from aigc_lab.data.samples import Images, Points, Samples, Texts, join
 from aigc_lab.data.spec import DataSpec
 from aigc_lab.errors import UserError
-from aigc_lab.minimax import sampled
+from aigc_lab.minimax.sampled import latents
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit, uniform
@@ -234,24 +234,18 @@ class Implicit(NeuralGenerator):
         """Training items as numbers of the range that `forward` has: what a discriminator compares with it."""
         return to_unit(batch, self.spec.vocab_size) if self.modality == "image" else batch
 
+    def latents(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """z, [n, latent_dim], on the generator's device; of torch's own random numbers where there is no `rng`."""
+        normal = torch.randn(n, self.latent_dim, generator=rng, device="cpu" if rng else self.device)
+        return LATENTS[self.latent](normal).to(self.device)
+
     @torch.inference_mode()
     def push_forward(self, n: int, *, rng: torch.Generator) -> Tensor:
         """n items G(z) as `forward` gives them, float32 on the CPU, for an estimate of their law: on a line of
-        normal latents, z are its quantiles (`aigc_lab.minimax.sampled.latents`), which `sample` never uses."""
+        latents z are its quantiles (`aigc_lab.minimax.sampled.latents`), which `sample` never uses."""
         with evaluating(self):
-            z = sampled.latents(n, self.latent_dim, rng) if self.latent == "normal" else self.latents(n, rng)
-            return torch.cat([self(part.to(self.device)).cpu() for part in z.split(LAW_BATCH)])
-
-    def latents(self, n: int, rng: torch.Generator | None = None) -> Tensor:
-        """z, [n, latent_dim], on the generator's device; of torch's own random numbers where there is no `rng`."""
-        return LATENTS[self.latent](n, self.latent_dim, rng, "cpu" if rng else self.device).to(self.device)
-
-    @torch.inference_mode()
-    def continuous(self, n: int, *, rng: torch.Generator) -> Tensor:
-        """The images of `sample` before they are rounded to levels: [n, C, H, W] in [-1, 1], on the CPU."""
-        with evaluating(self):
-            batches = (min(self.batch, n - i) for i in range(0, n, self.batch))
-            return torch.cat([self(self.latents(b, rng)).float().cpu() for b in batches])
+            parts = latents(n, self.latent_dim, rng).split(LAW_BATCH)
+            return torch.cat([self(LATENTS[self.latent](z).to(self.device)).cpu() for z in parts])
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
         x = self(self.latents(n, rng))
@@ -263,15 +257,13 @@ class Implicit(NeuralGenerator):
         """None: the density of G(z) is not known."""
 
 
-def _normal(n: int, dim: int, rng: torch.Generator | None, device: torch.device | str) -> Tensor:
-    return torch.randn(n, dim, generator=rng, device=device)
+def _uniform(normal: Tensor) -> Tensor:
+    """U(-√3, √3) by its distribution function: √3 (2Φ(z) - 1)."""
+    return math.sqrt(3) * torch.erf(normal / math.sqrt(2))
 
 
-def _uniform(n: int, dim: int, rng: torch.Generator | None, device: torch.device | str) -> Tensor:
-    return (2 * torch.rand(n, dim, generator=rng, device=device) - 1) * math.sqrt(3)
-
-
-LATENTS = {"normal": _normal, "uniform": _uniform}
+LATENTS: Mapping[str, Callable[[Tensor], Tensor]] = {"normal": lambda z: z, "uniform": _uniform}
+"""The laws of z, of mean 0 and variance 1, as functions of normal numbers."""
 
 
 class LatentVariable(NeuralGenerator):

@@ -68,3 +68,30 @@ def log_likelihood(samples: Tensor, points: Tensor, sigmas: Sequence[float]) -> 
         found.append(torch.stack(log_sums))
     scales = [math.log(n) + d / 2 * math.log(2 * math.pi * sigma**2) for sigma in sigmas]
     return torch.cat(found, 1) - torch.tensor(scales, dtype=torch.float64)[:, None]
+
+
+def k_means(points: Tensor, k: int, *, rounds: int, rng: torch.Generator) -> Tensor:
+    """The centroids of k clusters of points [n, d] after so many rounds of Lloyd's algorithm: float32 [k, d].
+
+    They begin at k of the points. A centroid that no point is nearest to stays where it is. As "samples" of a
+    generator they beat real data on the Parzen estimate (Theis et al. 2016, table 1): means are smoother.
+
+    Raises:
+        ValueError: there are fewer points than clusters.
+    """
+    n, d = points.shape
+    if n < k:
+        raise ValueError(f"{k} clusters of {n} points")
+    points = points.float()
+    centroids = points[torch.randperm(n, generator=rng)[:k]]
+    for _ in range(rounds):
+        nearest = torch.cat([nearest_of(block, centroids) for block in points.split(max(1, CHUNK // k))])
+        sums = torch.zeros(k, d).index_add_(0, nearest, points)
+        counts = torch.bincount(nearest, minlength=k)[:, None]
+        centroids = torch.where(counts > 0, sums / counts.clamp(min=1), centroids)
+    return centroids
+
+
+def nearest_of(points: Tensor, centroids: Tensor) -> Tensor:
+    """The index of the centroid nearest to each point, int64 [n]."""
+    return torch.addmm(centroids.square().sum(1), points, centroids.mT, alpha=-2).argmin(1)

@@ -37,6 +37,8 @@ class GAN(GenerativeModule):
 
     weights_name: ClassVar[str] = "ema"
     n_optimizers: ClassVar[int] = 2
+    at_once: ClassVar[bool] = False
+    """Whether neither player sees the other's move of the same batch."""
 
     def __init__(
         self,
@@ -57,6 +59,8 @@ class GAN(GenerativeModule):
         self.generator = Implicit(spec=plan.spec, generator=generator, latent_dim=latent_dim, latent=latent)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.discriminator = discriminator.encoder(plan.spec.shape, 1)
+        if self.at_once and discriminator_steps > 1:
+            raise ValueError(f"discriminator_steps={discriminator_steps}: players that move at once take one each")
         if plan.batch_size % discriminator_steps:
             raise ValueError(
                 f"discriminator_steps={discriminator_steps}: must divide a process's share of data.batch_size, "
@@ -104,6 +108,38 @@ class GAN(GenerativeModule):
         averages: list[Tensor] = list(self.generator_ema.parameters())
         current: list[Tensor] = list(self.generator.parameters())
         torch._foreach_lerp_(averages, current, 1 - decay)
+
+
+class SimultaneousGAN(GAN):
+    """Both players move at once, on one batch of samples, as in the code of Goodfellow et al. 2014.
+
+    G descends the gradient through D as it was before the step, and D learns from samples of G as it was: the
+    simultaneous gradient descent of `aigc_lab.minimax.games`, where `GAN` alternates.
+    """
+
+    at_once: ClassVar[bool] = True
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        generator_optimizer, discriminator_optimizer = self.each_optimizer()
+        progress = self.step / self.plan.max_steps
+        real = self.generator.real(batch)
+        fake = self.generator(self.generator.latents(len(real)))
+        real_logits = self.discriminator(real)
+
+        with frozen(self.discriminator):
+            generator_loss = self.objective.generator_loss(self.discriminator(fake), real_logits.detach())
+            self.descend(generator_optimizer, generator_loss)
+
+        fake = fake.detach()  # made before G moved
+        fake_logits = self.discriminator(fake)
+        game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
+        penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
+        self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
+        self._update_ema()
+        self.report(
+            {"discriminator_loss": game_loss, "generator_loss": generator_loss, **penalties}
+            | {"real_logit": real_logits.mean(), "fake_logit": fake_logits.mean()}
+        )
 
 
 @contextmanager

@@ -21,7 +21,7 @@ class MLP:
     """
 
     hidden: list[PositiveInt]
-    activation: ClassVar[Callable[[], nn.Module]] = partial(nn.LeakyReLU, 0.2)
+    activation: ClassVar[Callable[..., nn.Module]] = partial(nn.LeakyReLU, 0.2)
 
     def encoder(self, shape: Shape, n_out: int) -> nn.Module:
         """Items [B, *shape] -> vectors [B, n_out]."""
@@ -44,4 +44,4 @@ class SmoothMLP(MLP):
     every bend: on the line and in the plane a discriminator of 64 units so resolves what a generator lacks.
     """
 
-    activation: ClassVar[Callable[[], nn.Module]] = nn.Tanh
+    activation: ClassVar[Callable[..., nn.Module]] = nn.Tanh

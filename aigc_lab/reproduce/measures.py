@@ -5,21 +5,27 @@ A new measure is a frozen dataclass whose fields are its settings (they are the 
 it on the same run gives the same numbers.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch.distributions import Distribution, MixtureSameFamily
 
 from aigc_lab import training
+from aigc_lab.config.compose import Composer
+from aigc_lab.config.targets import build
 from aigc_lab.data import Dataset
+from aigc_lab.data.images import ImageData
 from aigc_lab.data.samples import Points
 from aigc_lab.data.stream import fold
 from aigc_lab.errors import UserError
-from aigc_lab.generators import NeuralGenerator, load
-from aigc_lab.minimax import modes, sampled
+from aigc_lab.evaluation.harness import Harness
+from aigc_lab.generators import Implicit, NeuralGenerator, load
+from aigc_lab.minimax import modes, parzen, sampled
 from aigc_lab.modules.base import GenerativeModule
 from aigc_lab.modules.gan import GAN
 from aigc_lab.run import Run
@@ -147,3 +153,83 @@ class GameAtItsEnd:
             "optimum": played.optimum,
             "distance_from_half": played.distance_from_half,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParzenWindow:
+    """The Parzen estimate of 2014 (`aigc_lab.minimax.parzen`) of a GAN's real-valued images, in nats per image.
+
+    Gives `parzen`, its standard error over the test images `parzen_error` and the width `parzen_sigma`, and beside
+    it what the number is worth: `parzen_real_data` of training images in the place of samples, and
+    `parzen_k_means` of as many centroids of the training images.
+
+    Args:
+        n: samples, images and centroids; 10,000 in 2014.
+        k_means_rounds: of Lloyd's algorithm.
+    """
+
+    n: PositiveInt
+    k_means_rounds: PositiveInt
+
+    def __call__(self, trial: Trial) -> dict[str, float]:
+        """
+        Raises:
+            UserError: the run is no GAN of images, or there are too few images for the protocol.
+        """
+        generator, dataset = trial.generator, trial.dataset
+        if not isinstance(generator, Implicit) or not isinstance(dataset, ImageData):
+            raise UserError("claims: the Parzen estimate of 2014 is for a GAN of images")
+        train, test = dataset.intensities()
+        own = train[: parzen.N_TRAIN_2014].flatten(1)
+        if len(own) < self.n:
+            raise UserError(f"claims: ParzenWindow.n={self.n} of {len(own)} training images")
+        kernels = {
+            "parzen": (generator.push_forward(self.n, rng=trial.rng()) + 1) / 2,
+            "parzen_real_data": own[torch.randperm(len(own), generator=trial.rng())[: self.n]],
+            "parzen_k_means": parzen.k_means(own, self.n, rounds=self.k_means_rounds, rng=trial.rng()),
+        }
+        found: dict[str, float] = {}
+        for name, samples in kernels.items():
+            try:
+                estimate = parzen.protocol_2014(samples, train, test)
+            except ValueError as error:
+                raise UserError(f"claims: {error}") from error
+            found |= {
+                name: estimate.mean,
+                f"{name}_error": estimate.standard_error,
+                f"{name}_sigma": estimate.sigma,
+            }
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedHarness:
+    """What `aigc evaluate` finds of the run: `frechet`, `precision`, `recall` and so on, by metric.
+
+    Beside them what it finds of held-out real data, `frechet_floor` and so on.
+
+    Args:
+        protocol: option of the configuration group `evaluation`.
+        n: `evaluation.n`; a Fréchet distance depends on it.
+    """
+
+    protocol: str
+    n: PositiveInt
+
+    def __call__(self, trial: Trial) -> dict[str, float]:
+        generator, run = trial.generator, trial.run
+        harness = _harness(json.dumps(run.config().data, sort_keys=True), self.protocol, self.n)
+        scores = harness.score(
+            harness.draw(generator), run=run.name, kind=type(generator).__name__, weights=""
+        ).scores
+        found = {score.metric: score.value for score in scores}
+        floors = {f"{score.metric}_floor": score.floor for score in scores}
+        return {name: value for name, value in (found | floors).items() if value is not None}
+
+
+@cache
+def _harness(data: str, protocol: str, n: int) -> Harness:
+    """One harness for all seeds and variants on the same data: its extractor is fitted once."""
+    config = Composer().evaluate([f"evaluation={protocol}", f"evaluation.n={n}"])
+    dataset: Dataset = build(json.loads(data), path="data")
+    return Harness(dataset, config.evaluation, Path(config.paths.cache_dir).expanduser())
