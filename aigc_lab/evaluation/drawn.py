@@ -1,5 +1,7 @@
 """What a generator has drawn for its evaluation, kept so that other metrics and features need no new samples."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,24 +12,28 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from aigc_lab.data.samples import Images, Samples, Texts
+from aigc_lab.evaluation.exhibit import Continuation
 from aigc_lab.files import write_atomically
 from aigc_lab.generators import Cost, LogLikelihood
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples, the likelihood of the held-out items (None where there is none), and what they cost."""
+    """Samples, the likelihood of the held-out items (None where there is none), what they cost, and the harness's
+    prompts continued (none where the generator cannot)."""
 
     samples: Samples
     likelihood: LogLikelihood | None
     cost: Cost
     seconds_per_sample: float
+    continuations: Sequence[Continuation] = ()
 
     def save(self, path: Path, *, key: str) -> None:
         """Write everything to one safetensors file; `key` says what it was drawn from."""
         tensors = _tensors(self.samples)
         metadata = {"key": key, "seconds_per_sample": repr(self.seconds_per_sample)}
         metadata |= {name: str(value) for name, value in asdict(self.cost).items()}
+        metadata["continuations"] = json.dumps([asdict(c) for c in self.continuations])
         if self.likelihood is not None:
             tensors |= {"nats": self.likelihood.nats, "n_bytes": self.likelihood.n_bytes}
             metadata["likelihood"] = self.likelihood.kind
@@ -52,7 +58,8 @@ class Drawn:
         likelihood = LogLikelihood(tensors["nats"], tensors["n_bytes"], kind) if kind else None
         names = ("parameters", "flops_per_sample", "bytes_per_sample")
         cost = Cost(*(int(metadata[name]) for name in names))
-        return cls(_samples(tensors), likelihood, cost, float(metadata["seconds_per_sample"]))
+        continuations = [Continuation(**values) for values in json.loads(metadata["continuations"])]
+        return cls(_samples(tensors), likelihood, cost, float(metadata["seconds_per_sample"]), continuations)
 
 
 def _tensors(samples: Samples) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from aigc_lab.evaluation.arguments import CONTROL_NAMES
 from aigc_lab.evaluation.battery import METRICS, Direction, Evidence, gap_closed
 from aigc_lab.evaluation.controls import CONTROLS, FROM_FEATURES, stand_in
 from aigc_lab.evaluation.drawn import Drawn
-from aigc_lab.evaluation.exhibit import Exhibit, make_exhibit
+from aigc_lab.evaluation.exhibit import Exhibit, Frontier, Prompt, continue_prompts, make_exhibit, prompts
 from aigc_lab.evaluation.features import Features
 from aigc_lab.evaluation.metrics import Estimate
 from aigc_lab.files import write_atomically
@@ -205,9 +205,16 @@ class Harness:
     def score_control(self, name: str) -> Result:
         """A control's scores, and something to look at unless it is made of features."""
         if name not in CONTROLS:
-            return Result(self.controls[name], Exhibit(None, None, []))
+            return Result(self.controls[name], Exhibit(frontier=self.control_frontier(name)))
         samples = CONTROLS[name](self.dataset).sample(self.n, rng=self._rng("samples"))
-        return Result(self.controls[name], self._exhibit(samples, self.features(samples)))
+        exhibit = make_exhibit(
+            samples,
+            self.features(samples),
+            self.train,
+            self.train_features,
+            frontier=self.control_frontier(name),
+        )
+        return Result(self.controls[name], exhibit)
 
     def draw(self, generator: Generator) -> Drawn:
         """What the scores are computed from: n samples, and the likelihood of the held-out items.
@@ -227,18 +234,27 @@ class Harness:
             rng=self._rng("likelihood"),
             importance_samples=self.protocol.importance_samples,
         )
-        return Drawn(samples, likelihood, generator.cost(), seconds)
+        continuations = continue_prompts(generator, self.prompts, lambda i: self._rng(f"prompt {i}"))
+        return Drawn(samples, likelihood, generator.cost(), seconds, continuations)
 
     def score(self, drawn: Drawn, *, run: str, kind: str, weights: str) -> Result:
         """Score what a generator has drawn."""
-        points = self.features(drawn.samples)
-        scores = self._score(drawn, points, _Subject(run, kind, weights))
-        return Result(self._calibrate(scores, self.controls), self._exhibit(drawn.samples, points))
+        evidence = self._evidence(drawn)
+        rows = self._rows(evidence, drawn.cost, drawn.seconds_per_sample, _Subject(run, kind, weights))
+        exhibit = make_exhibit(
+            drawn.samples,
+            evidence.generated,
+            self.train,
+            self.train_features,
+            continuations=drawn.continuations,
+            frontier=evidence.mauve.frontier.tolist(),
+        )
+        return Result(self._calibrate(rows, self.controls), exhibit)
 
-    def _score(self, drawn: Drawn, points: Tensor, subject: _Subject) -> list[Score]:
-        evidence = Evidence(
+    def _evidence(self, drawn: Drawn) -> Evidence:
+        return Evidence(
             reference=self.reference_features,
-            generated=points,
+            generated=self.features(drawn.samples),
             train=self.train_features,
             known=self.train_features,
             fresh=self.held_out_features,
@@ -247,12 +263,16 @@ class Harness:
             training=self.train,
             likelihood=drawn.likelihood,
         )
-        if subject.run == "control:oracle":  # its samples are the held-out items
-            known, fresh = stand_in(self.train_features, self.n, self._rng("stand-in"))
-            evidence = replace(evidence, known=known, fresh=fresh)
-        return self._rows(evidence, drawn.cost, drawn.seconds_per_sample, subject)
 
-    def _score_features(self, name: str) -> list[Score]:
+    def _control_evidence(self, name: str) -> tuple[Evidence, Cost, float]:
+        """What a control is scored on, what a sample costs, and the seconds that it takes."""
+        if name in CONTROLS:
+            drawn = self.draw(CONTROLS[name](self.dataset))
+            evidence = self._evidence(drawn)
+            if name == "oracle":  # its samples are the held-out items
+                known, fresh = stand_in(self.train_features, self.n, self._rng("stand-in"))
+                evidence = replace(evidence, known=known, fresh=fresh)
+            return evidence, drawn.cost, drawn.seconds_per_sample
         contest = FROM_FEATURES[name](
             self.reference_features, self.train_features, self.held_out_features, rng=self._rng(name)
         )
@@ -267,7 +287,7 @@ class Harness:
             training=self.train,
             likelihood=None,
         )
-        return self._rows(evidence, Cost(0, 0, 0), 0.0, _Subject(f"control:{name}", name, ""))
+        return evidence, Cost(0, 0, 0), 0.0
 
     def _rows(self, evidence: Evidence, cost: Cost, seconds: float, subject: _Subject) -> list[Score]:
         """Scores without floor and worst."""
@@ -311,33 +331,44 @@ class Harness:
             )
         return rows
 
-    def _exhibit(self, samples: Samples, points: Tensor) -> Exhibit:
-        return make_exhibit(samples, points, self.train, self.train_features)
-
     @cached_property
     def shuffled_held_out(self) -> Samples:
         """Some held-out items in a fixed random order, to look at."""
         order = torch.randperm(len(self.held_out), generator=self._rng("shown"))
         return self.held_out[order[:100]]
 
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The same for every generator of text that can continue one."""
+        return prompts(self.shuffled_held_out)
+
     def raw_control(self, name: str) -> list[Score]:
         """A control's scores without floor and worst, from the cache or measured."""
+        try:
+            read_frontier(self._frontier_path(name))
+            return read_scores(self._scores_path(name))
+        except (OSError, ValueError, TypeError):
+            pass  # not there, or damaged: measure it
+        evidence, cost, seconds = self._control_evidence(name)
+        scores = self._rows(evidence, cost, seconds, _Subject(f"control:{name}", name, ""))
+        self._scores_path(name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._frontier_path(name), json.dumps(evidence.mauve.frontier.tolist()))
+        write_scores(self._scores_path(name), scores)
+        return scores
+
+    def control_frontier(self, name: str) -> Frontier:
+        """A control's divergence frontier, kept beside its scores."""
+        self.raw_control(name)
+        return read_frontier(self._frontier_path(name))
+
+    def _scores_path(self, name: str) -> Path:
         key = content_hash(
             VERSION, name, self.spec.content_hash, self.features.content_hash, self.protocol.model_dump_json()
         )
-        path = self.cache_dir / "controls" / f"{name}-{key[:16]}.jsonl"
-        try:
-            return read_scores(path)
-        except (OSError, ValueError, TypeError):
-            pass  # not there, or damaged: measure it
-        if name in CONTROLS:
-            drawn = self.draw(CONTROLS[name](self.dataset))
-            scores = self._score(drawn, self.features(drawn.samples), _Subject(f"control:{name}", name, ""))
-        else:
-            scores = self._score_features(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_scores(path, scores)
-        return scores
+        return self.cache_dir / "controls" / f"{name}-{key[:16]}.jsonl"
+
+    def _frontier_path(self, name: str) -> Path:
+        return self._scores_path(name).with_suffix(".frontier.json")
 
     def _calibrate(self, scores: list[Score], controls: Mapping[str, list[Score]]) -> list[Score]:
         """Set the values of perfect and of useless samples beside each score."""
@@ -383,6 +414,14 @@ def read_scores(path: Path) -> list[Score]:
         OSError, ValueError, TypeError: it is missing or damaged.
     """
     return [Score.from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read_frontier(path: Path) -> Frontier:
+    """
+    Raises:
+        OSError, ValueError, TypeError: it is missing or damaged.
+    """
+    return [(float(x), float(y)) for x, y in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def write_scores(path: Path, scores: list[Score]) -> None:
