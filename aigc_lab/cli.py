@@ -286,6 +286,24 @@ def quickstart(runs_dir: str) -> None:
     run_quickstart(runs_dir, say)
 
 
+@verb()
+@click.option("--p", "real", default="N(0, 1)", show_default=True, metavar="LAW", help="The data's law.")
+@click.option("--q", "fake", default="N(1, 1)", show_default=True, metavar="LAW", help="A generator's law.")
+@click.option("--output", type=click.Path(path_type=Path), default="minimax.html", show_default=True)
+@click.option("--quick", is_flag=True, help="Shorter games: 15 seconds instead of 90.")
+def minimax(real: str, fake: str, output: Path, quick: bool) -> None:
+    """The minimax game step by step, here and as one page with all figures.
+
+    A LAW is N(MEAN, SD) or a sum of them, e.g. "0.3 N(-2, 0.5) + 0.7 N(2, 0.5)".
+    """
+    from aigc_lab.minimax.laws import parse_law
+    from aigc_lab.minimax.tour import FULL, QUICK, check_output, run_tour
+
+    p, q = parse_law(real), parse_law(fake)
+    check_output(output)
+    run_tour(p, q, output, QUICK if quick else FULL, say, command=["aigc", *sys.argv[1:]])
+
+
 def _evaluated(
     subjects: tuple[str, ...], data: str | None, config_dir: str | None, *, anew: bool
 ) -> list["Evaluated"]:
