@@ -150,7 +150,7 @@ def draw(law: Distribution, n: int, *, seed: int) -> Tensor:
 
 # ------------------------------------------------------------------------------------------ on the line
 
-LINE_PACE = Pace(batch=1024, discriminator_steps=5, discriminator_lr=1e-2, generator_lr=2e-3, betas=(0.0, 0.99))
+LINE_PACE = Pace(batch=512, discriminator_steps=5, betas=(0.0, 0.9))
 
 
 def train_line(law: Distribution, *, at: Sequence[int], pace: Pace = LINE_PACE, seed: int = 0) -> list[Snapshot]:
@@ -225,6 +225,9 @@ def stand(law: Distribution, snapshot: Snapshot, cells: Cells, *, n: int = N_HEL
 # ----------------------------------------------------------------------------------------- in the plane
 
 PLAIN_PACE = Pace(discriminator_lr=1e-3, generator_lr=1e-3)
+SHARP_PACE = Pace(discriminator_lr=3e-3, generator_lr=3e-3, gamma=(0.1, 0.01))
+"""For the ring, with RELATIVISTIC and FREQUENCIES; γ is in the unit of the data, squared."""
+FREQUENCIES = (0.5, 8.0)
 WIDTH = 96
 
 
