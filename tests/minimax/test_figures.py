@@ -40,10 +40,9 @@ def test_figure_one_dashes_the_exact_discriminator() -> None:
     cells = toy.in_cells(P, generator)
     figure = figures.figure_one(untrained(generator), cells)
     x, dashed = curve(figure, "D*")
-    inner = abs(x - 1) < 1  # two standard deviations of the generator: beyond, its cells hold few latents
     q = normal(1.0, 0.5)
     best = exact.optimal_discriminator(P, q)(torch.from_numpy(x))
-    assert dashed[inner] == pytest.approx(best.numpy()[inner], abs=0.01)
+    assert dashed == pytest.approx(best.numpy(), abs=2e-3)
     assert curve(figure, "p, data")[1] == pytest.approx(P.log_prob(torch.from_numpy(x)).exp().numpy(), abs=1e-3)
     assert exact.jensen_shannon(cells.p, cells.q) == pytest.approx(exact.jensen_shannon(P, q), abs=1e-4)
 
@@ -136,8 +135,7 @@ def test_training_depends_on_the_seed_alone_and_leaves_the_global_state() -> Non
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_penalty_of_a_linear_discriminator() -> None:
-    """γ/2 (E|∇D(x)|² + E|∇D(G(z))|²) of D(x) = w·x is γ|w|²: the slope shrinks by lr-free SGD's law."""
+def test_pace_anneals_the_penalty_in_equal_ratios_and_the_rates_along_a_cosine() -> None:
     pace = toy.Pace(gamma=(0.4, 0.1))
     assert [pace.at(done)[1] for done in (0, 0.5, 1)] == pytest.approx([0.4, 0.2, 0.1])
     assert [pace.at(done)[0] for done in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.5, 0])
