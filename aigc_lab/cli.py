@@ -1,6 +1,7 @@
 """The verbs. Nothing heavy is imported before a verb needs it: torch takes 3 seconds, Lightning 9."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -301,7 +302,8 @@ def minimax(real: str, fake: str, output: Path, quick: bool) -> None:
 
     p, q = parse_law(real), parse_law(fake)
     check_output(output)
-    run_tour(p, q, output, QUICK if quick else FULL, say, command=["aigc", *sys.argv[1:]])
+    made_by = f"{shlex.join(['aigc', *sys.argv[1:]])} (aigc_lab {__version__})"
+    run_tour(p, q, output, QUICK if quick else FULL, say, made_by=made_by)
 
 
 def _evaluated(

@@ -72,9 +72,7 @@ def check_output(path: Path) -> None:
         raise UserError(f"--output {path}: {folder} is no folder that can be written to")
 
 
-def run_tour(
-    p: Gaussians, q: Gaussians, output: Path, effort: Effort, say: Say, *, command: Sequence[str]
-) -> None:
+def run_tour(p: Gaussians, q: Gaussians, output: Path, effort: Effort, say: Say, *, made_by: str) -> None:
     """Show the steps one after another, write the page, print its path as the last line.
 
     Raises:
@@ -94,7 +92,7 @@ def run_tour(
         shown.append(step)
         if waits:
             console.input("[dim]Enter for the next step[/dim] ")
-    write_page(shown, output, quick=effort == QUICK, command=command)
+    write_page(shown, output, quick=effort == QUICK, made_by=made_by)
     print(output, flush=True)
 
 
@@ -110,15 +108,13 @@ def show(console: "Console", number: int, step: Step) -> None:
     console.print()
 
 
-def write_page(steps: Sequence[Step], output: Path, *, quick: bool, command: Sequence[str]) -> None:
+def write_page(steps: Sequence[Step], output: Path, *, quick: bool, made_by: str) -> None:
     """One file without scripts and without references to anything outside it.
 
     Raises:
         UserError: it cannot be written.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    from aigc_lab import __version__
 
     environment = Environment(
         loader=PackageLoader("aigc_lab.minimax", "."),
@@ -128,7 +124,7 @@ def write_page(steps: Sequence[Step], output: Path, *, quick: bool, command: Seq
         lstrip_blocks=True,
     )
     template = environment.get_template("tour.html.j2")
-    html = template.render(steps=steps, quick=quick, command=" ".join(command), version=__version__)
+    html = template.render(steps=steps, quick=quick, made_by=made_by)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, html)

@@ -18,8 +18,8 @@ from aigc_lab.minimax import exact
 
 N_DATA = 1 << 17
 N_CELLS = 1024
-N_PER_CELL = 128
-"""Latents that are pushed through the generator to weigh its cells, on average."""
+N_KNOTS = 4096
+LATENT_REACH = 8.0
 REACH = 4.0
 """Standard deviations of the data that the cells span, to either side of its mean."""
 N_HELD_OUT = 20_000
@@ -150,7 +150,7 @@ def draw(law: Distribution, n: int, *, seed: int) -> Tensor:
 
 # ------------------------------------------------------------------------------------------ on the line
 
-LINE_PACE = Pace(batch=1024, discriminator_steps=5, discriminator_lr=1e-2, generator_lr=2e-3, betas=(0.0, 0.99))
+LINE_PACE = Pace(batch=512, discriminator_steps=5, betas=(0.0, 0.9))
 
 
 def train_line(law: Distribution, *, at: Sequence[int], pace: Pace = LINE_PACE, seed: int = 0) -> list[Snapshot]:
@@ -187,15 +187,22 @@ class Cells:
 
 
 def in_cells(law: Distribution, generator: nn.Module) -> Cells:
-    """p has its exact masses; p_g those of the latent's quantiles, which err by about 1 in N_PER_CELL."""
+    """p has its exact masses; p_g those of the broken line through G at N_KNOTS equally spaced latents."""
     mean, reach = float(law.mean), REACH * float(law.stddev)
     edges = torch.linspace(mean - reach, mean + reach, N_CELLS + 1, dtype=torch.float64)
-    below = torch.cat([torch.zeros(1), law.cdf(edges[1:-1]), torch.ones(1)])
-    n = N_CELLS * N_PER_CELL
+    z = torch.linspace(-LATENT_REACH, LATENT_REACH, N_KNOTS, dtype=torch.float64)
     with torch.no_grad():
-        points = generator(quantiles(n)[:, None]).double().flatten()
-    counts = torch.bucketize(points, edges[1:-1]).bincount(minlength=N_CELLS)
-    return Cells(edges, Categorical(below.diff().clamp(min=0)), Categorical(counts.double() / n))
+        knots = generator(z.float()[:, None]).double().flatten()
+    low, high = torch.stack([knots[:-1], knots[1:]]).sort(0).values
+    # each stretch of latents spreads its mass evenly between the points that its ends are taken to
+    below = ((edges[1:-1, None] - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    fake = below @ torch.special.ndtr(z).diff()
+    return Cells(edges, *(Categorical(_masses(to_edge)) for to_edge in (law.cdf(edges[1:-1]), fake)))
+
+
+def _masses(below: Tensor) -> Tensor:
+    """The masses between the edges below which so much lies, and beyond the outermost."""
+    return torch.cat([below.new_zeros(1), below, below.new_ones(1)]).diff().clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -225,6 +232,9 @@ def stand(law: Distribution, snapshot: Snapshot, cells: Cells, *, n: int = N_HEL
 # ----------------------------------------------------------------------------------------- in the plane
 
 PLAIN_PACE = Pace(discriminator_lr=1e-3, generator_lr=1e-3)
+SHARP_PACE = Pace(discriminator_lr=3e-3, generator_lr=3e-3, gamma=(0.1, 0.01))
+"""For the ring, with RELATIVISTIC and FREQUENCIES; γ is in the unit of the data, squared."""
+FREQUENCIES = (0.5, 8.0)
 WIDTH = 96
 
 

@@ -17,7 +17,7 @@ DENSITY_ROOM = 1.6
 
 def figure_one(snapshot: Snapshot, cells: Cells) -> Figure:
     """Figure 1 of Goodfellow et al. 2014 at one moment: p, p_g, D, the exact D* dashed, and where G takes z."""
-    x, (p, q) = cells.centres, cells.densities()
+    x, p, q, best = (curve[1:-1] for curve in (cells.centres, *cells.densities(), cells.optimum()))  # no tails
     z = quantiles(N_ARROWS)
     with torch.no_grad():
         trained = snapshot.discriminator(x.float()[:, None]).sigmoid().flatten()
@@ -32,7 +32,7 @@ def figure_one(snapshot: Snapshot, cells: Cells) -> Figure:
     tidy(above, y="density", title=f"step {snapshot.step:,}: JSD(p, p_g) = {jsd:.4f} nats")
     judged = above.twinx()
     judged.plot(x, trained, color=DISCRIMINATOR, lw=1.8, label="D, trained")
-    judged.plot(x, cells.optimum(), color=EXACT, ls="--", lw=1.2, label="D*, exact")
+    judged.plot(x, best, color=EXACT, ls="--", lw=1.2, label="D*, exact")
     judged.set(ylim=(0, 1.3), yticks=[0, 0.5, 1])
     judged.axhline(0.5, color=FAINT, lw=1, zorder=0)
     tidy(judged, y="D(x)")
