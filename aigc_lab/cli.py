@@ -1,6 +1,7 @@
 """The verbs. Nothing heavy is imported before a verb needs it: torch takes 3 seconds, Lightning 9."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +207,39 @@ def compare(
 
 
 @verb()
+@click.argument("name")
+@click.option("--quick", is_flag=True, help="A short version that says it is one.")
+@click.option("--runs-dir", metavar="DIR", help="Where the runs go [paths.runs_dir].")
+@as_json
+@config_dir
+def reproduce(name: str, quick: bool, runs_dir: str | None, as_json: bool, config_dir: str | None) -> None:
+    """Train, measure and judge every claim of the experiment NAME.
+
+    \b
+    aigc reproduce minimax/gaussian_1d --quick
+    aigc reproduce minimax/dirac
+
+    Finished runs are used again. Writes NAME.results.json beside the experiment and regenerates
+    LEDGER.md; exit code 1 when a claim of the full version fails.
+    """
+    from aigc_lab.config.compose import Composer
+    from aigc_lab.reproduce.plan import make_plan
+
+    composer = Composer(config_dir)
+    plan = make_plan(composer, name, quick=quick, runs_dir=runs_dir)
+    say(f"reproducing {name}{' (quick)' if quick else ''}, {len(plan.trials)} trials (importing torch)")
+    from aigc_lab.reproduce import reproduction
+
+    results = reproduction.reproduce(plan, with_claims=composer.with_claims(), say=say)
+    reproduction.print_results(results)
+    print(f"results: {plan.results_path}")
+    if as_json:
+        print(json.dumps(results))
+    if not quick and any(claim["verdict"] == "fails" for claim in results["claims"]):
+        sys.exit(1)
+
+
+@verb()
 @click.argument("runs_dir", default="runs")
 @click.option("--where", help="Only scored runs for which this holds: \"gap_closed > 0.8 and data = 'digits'\"")
 @as_json
@@ -251,6 +285,25 @@ def quickstart(runs_dir: str) -> None:
     from aigc_lab.quickstart import run_quickstart
 
     run_quickstart(runs_dir, say)
+
+
+@verb()
+@click.option("--p", "real", default="N(0, 1)", show_default=True, metavar="LAW", help="The data's law.")
+@click.option("--q", "fake", default="N(1, 1)", show_default=True, metavar="LAW", help="A generator's law.")
+@click.option("--output", type=click.Path(path_type=Path), default="minimax.html", show_default=True)
+@click.option("--quick", is_flag=True, help="Shorter games: 15 seconds instead of 90.")
+def minimax(real: str, fake: str, output: Path, quick: bool) -> None:
+    """The minimax game step by step, here and as one page with all figures.
+
+    A LAW is N(MEAN, SD) or a sum of them, e.g. "0.3 N(-2, 0.5) + 0.7 N(2, 0.5)".
+    """
+    from aigc_lab.minimax.laws import parse_law
+    from aigc_lab.minimax.tour import FULL, QUICK, check_output, run_tour
+
+    p, q = parse_law(real), parse_law(fake)
+    check_output(output)
+    made_by = f"{shlex.join(['aigc', *sys.argv[1:]])} (aigc_lab {__version__})"
+    run_tour(p, q, output, QUICK if quick else FULL, say, made_by=made_by)
 
 
 def _evaluated(

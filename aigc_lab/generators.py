@@ -7,7 +7,7 @@ the evaluation sees nothing but the protocol `Generator`, which its controls ful
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +21,19 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from aigc_lab.config.targets import build
-from aigc_lab.data.samples import Images, Samples, Texts, join
+from aigc_lab.data.samples import Images, Points, Samples, Texts, join
 from aigc_lab.data.spec import DataSpec
 from aigc_lab.errors import UserError
+from aigc_lab.minimax.sampled import latents
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit, uniform
 from aigc_lab.objectives.variational import gaussian_kl, gaussian_log_density, importance_weighted_bound
 from aigc_lab.run import Run
 from aigc_lab.types import PositiveInt
+
+LAW_BATCH = 1 << 16
+"""Items generated at once where millions are needed."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Generator(Protocol):
 
     @property
     def modality(self) -> str:
-        """`image` or `text`."""
+        """`image`, `text` or `points`."""
         ...
 
     def sample(self, n: int, *, rng: torch.Generator) -> Samples:
@@ -133,6 +137,7 @@ class Autoregressive(NeuralGenerator):
 
     def __init__(self, *, spec: DataSpec, network: Transformer) -> None:
         super().__init__(spec)
+        _require(spec, "image", "text")
         self.network = network
 
     def logits(self, symbols_BL: Tensor) -> Tensor:
@@ -201,24 +206,64 @@ class Autoregressive(NeuralGenerator):
 
 
 class Implicit(NeuralGenerator):
-    """x = G(z), z ~ N(0, I): samples without a likelihood (a GAN's generator)."""
+    """x = G(z): samples without a likelihood (a GAN's generator).
 
-    def __init__(self, *, spec: DataSpec, generator: Architecture, latent_dim: PositiveInt) -> None:
+    Args:
+        latent: law of z's coordinates, which are independent, of mean 0 and variance 1: N(0, 1) or U(-√3, √3).
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        generator: Architecture,
+        latent_dim: PositiveInt,
+        latent: Literal["normal", "uniform"] = "normal",  # what runs had before they could choose
+    ) -> None:
         super().__init__(spec)
-        _require_images(spec)
-        self.latent_dim = latent_dim
+        _require(spec, "image", "points")
+        self.latent_dim, self.latent = latent_dim, latent
         self.network = generator.decoder(latent_dim, spec.shape)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latents [B, latent_dim] -> images [B, C, H, W] in [-1, 1]."""
-        return self.network(z).tanh()
+        """Latents [B, latent_dim] -> images [B, C, H, W] in [-1, 1], or points [B, d]."""
+        output = self.network(z)
+        return output.tanh() if self.modality == "image" else output
+
+    def real(self, batch: Tensor) -> Tensor:
+        """Training items as numbers of the range that `forward` has: what a discriminator compares with it."""
+        return to_unit(batch, self.spec.vocab_size) if self.modality == "image" else batch
+
+    def latents(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """z, [n, latent_dim], on the generator's device; of torch's own random numbers where there is no `rng`."""
+        normal = torch.randn(n, self.latent_dim, generator=rng, device="cpu" if rng else self.device)
+        return LATENTS[self.latent](normal).to(self.device)
+
+    @torch.inference_mode()
+    def push_forward(self, n: int, *, rng: torch.Generator) -> Tensor:
+        """n items G(z) as `forward` gives them, float32 on the CPU, for an estimate of their law: on a line of
+        latents z are its quantiles (`aigc_lab.minimax.sampled.latents`), which `sample` never uses."""
+        with evaluating(self):
+            parts = latents(n, self.latent_dim, rng).split(LAW_BATCH)
+            return torch.cat([self(LATENTS[self.latent](z).to(self.device)).cpu() for z in parts])
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
-        z = torch.randn(n, self.latent_dim, generator=rng).to(self.device)
-        return Images(to_levels(self(z), self.spec.vocab_size).to(torch.uint8).cpu(), self.spec.vocab_size)
+        x = self(self.latents(n, rng))
+        if self.modality == "points":
+            return Points(x.cpu())
+        return Images(to_levels(x, self.spec.vocab_size).to(torch.uint8).cpu(), self.spec.vocab_size)
 
     def log_likelihood(self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1) -> None:
         """None: the density of G(z) is not known."""
+
+
+def _uniform(normal: Tensor) -> Tensor:
+    """U(-√3, √3) by its distribution function: √3 (2Φ(z) - 1)."""
+    return math.sqrt(3) * torch.erf(normal / math.sqrt(2))
+
+
+LATENTS: Mapping[str, Callable[[Tensor], Tensor]] = {"normal": lambda z: z, "uniform": _uniform}
+"""The laws of z, of mean 0 and variance 1, as functions of normal numbers."""
 
 
 class LatentVariable(NeuralGenerator):
@@ -240,7 +285,7 @@ class LatentVariable(NeuralGenerator):
         emit: Literal["sample", "median"],
     ) -> None:
         super().__init__(spec)
-        _require_images(spec)
+        _require(spec, "image")
         likelihood.check(spec.vocab_size)
         self.likelihood, self.latent_dim, self.emit = likelihood, latent_dim, emit
         channels, *sides = spec.shape
@@ -314,11 +359,12 @@ def build_generator(kind: str, model: Mapping[str, Any], spec: DataSpec) -> Neur
     """
     if kind not in GENERATORS:
         raise UserError(f"unknown kind of generator '{kind}'; known: {', '.join(GENERATORS)}")
-    wanted = set(inspect.signature(GENERATORS[kind].__init__).parameters) - {"self", "spec"}
-    if missing := wanted - set(model):
+    parameters = inspect.signature(GENERATORS[kind].__init__).parameters
+    wanted = set(parameters) - {"self", "spec"}
+    if missing := {name for name in wanted - set(model) if parameters[name].default is inspect.Parameter.empty}:
         raise UserError(f"model.{min(missing)}: missing, but a generator of kind {kind} needs it")
     supplied = {"spec": spec, "shape": spec.shape, "vocab_size": spec.vocab_size}
-    parts = build({key: model[key] for key in sorted(wanted)}, path="model", supplied=supplied)
+    parts = build({key: model[key] for key in sorted(wanted & set(model))}, path="model", supplied=supplied)
     try:
         return GENERATORS[kind](spec=spec, **parts)
     except (ValueError, TypeError, AttributeError) as error:
@@ -344,10 +390,15 @@ def load(run_dir: str | Path) -> NeuralGenerator:
     return generator.eval()
 
 
-def _require_images(spec: DataSpec) -> None:
-    if spec.modality != "image":
+_NOUNS = {"image": "images", "text": "texts", "points": "points"}
+
+
+def _require(spec: DataSpec, *modalities: str) -> None:
+    if spec.modality not in modalities:
+        able = "gan" if spec.modality == "points" else "transformer"
+        made_for = " and ".join(_NOUNS[m] for m in modalities)
         raise ValueError(
-            f"{spec.name} holds {spec.modality}s, and this model is for images; use model=transformer"
+            f"{spec.name} holds {_NOUNS[spec.modality]}, and this model is for {made_for}; use model={able}"
         )
 
 

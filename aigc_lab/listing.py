@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_lab.errors import UserError
-from aigc_lab.evaluation.quality import mean_gap
+from aigc_lab.quality import mean_gap
 from aigc_lab.run import Run, all_runs
 
 

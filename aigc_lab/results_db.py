@@ -14,8 +14,8 @@ from typing import Any
 
 from aigc_lab.config.schema import nearest
 from aigc_lab.errors import UserError
-from aigc_lab.evaluation.quality import mean_gap
 from aigc_lab.files import write_atomically
+from aigc_lab.quality import mean_gap
 from aigc_lab.run import Run
 
 FILE = "results.sqlite"

@@ -1,15 +1,16 @@
-"""The verb `sample`: from a run to pictures or text."""
+"""The verb `sample`: from a run to pictures, plots or text."""
 
 import sys
 from pathlib import Path
 
 import torch
 
-from aigc_lab.data.samples import Images, Texts
+from aigc_lab.config.targets import build
+from aigc_lab.data.samples import Images, Points, Texts
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
 from aigc_lab.generators import Autoregressive, load
-from aigc_lab.pictures import sheet, to_png
+from aigc_lab.pictures import plot, sheet, to_png
 from aigc_lab.run import Run
 
 
@@ -27,7 +28,7 @@ def sample_to_file(
     """Draw n samples and write them; texts also go to stdout.
 
     Returns:
-        The file written: a PNG sheet, or a text file.
+        The file written: a PNG sheet of images, a PNG plot of points, or a text file.
 
     Raises:
         UserError: the run has no weights, or an option does not fit its kind.
@@ -35,13 +36,16 @@ def sample_to_file(
     generator = load(run.path)
     rng = torch.Generator().manual_seed(seed)
     run.samples.mkdir(exist_ok=True)
-    if generator.modality == "image":
+    if generator.modality != "text":
         if prompt or length or top_k or temperature != 1.0:
             raise UserError("sample: --prompt, --length, --temperature and --top-k are for text models")
-        images = generator.sample(n, rng=rng)
-        assert isinstance(images, Images)
+        samples = generator.sample(n, rng=rng)
         path = output or run.samples / f"seed{seed}-n{n}.png"
-        _write(path, to_png(sheet(images, columns=min(n, 16))))
+        if isinstance(samples, Points):
+            _write(path, plot(samples, build(run.config().data, path="data").law))
+        else:
+            assert isinstance(samples, Images)
+            _write(path, to_png(sheet(samples, columns=min(n, 16))))
         return path
     assert isinstance(generator, Autoregressive)
     try:

@@ -83,7 +83,28 @@ def resume(run: Run) -> Run:
     return _fit(run, config, parts)
 
 
+def restore(run: Run) -> tuple[Dataset, GenerativeModule]:
+    """The data set and the whole module of a run, its discriminator too, as its newest checkpoint has them.
+
+    Raises:
+        UserError: the run has no checkpoint, or cannot be built any more.
+    """
+    checkpoint = run.latest_checkpoint()
+    if checkpoint is None:
+        raise UserError(f"{run.path}: has no checkpoint; continue it with `aigc resume {run.path}`")
+    dataset, module = _build_module(run.config())
+    module.load_state_dict(AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
+    return dataset, module.eval()
+
+
 def _build(config: Config, path: Path) -> _Parts:
+    dataset, module = _build_module(config)
+    loggers = build(config.logger, path="logger", supplied={"save_dir": str(path)})
+    callbacks = build(config.callbacks, path="callbacks", supplied={"run_dir": path, "dataset": dataset})
+    return _Parts(dataset, module, list(loggers.values()), list(callbacks.values()))
+
+
+def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
     settings = config.trainer
     if settings.accelerator == "gpu" and torch.cuda.device_count() < settings.devices:
         raise UserError(
@@ -91,8 +112,15 @@ def _build(config: Config, path: Path) -> _Parts:
             "train on the CPU with trainer=cpu"
         )
     dataset: Dataset = build(config.data, path="data")
+    world_size = settings.devices * settings.num_nodes
+    if dataset.batch_size % world_size:
+        raise UserError(
+            f"data.batch_size={dataset.batch_size}: must divide by the {world_size} processes of "
+            "trainer.devices x trainer.num_nodes (it is the batch over all of them)"
+        )
     plan = Plan(
         spec=dataset.spec,
+        batch_size=dataset.batch_size // world_size,
         optimizer=build(config.optimizer, path="optimizer"),
         max_steps=settings.max_steps,
         seed=config.seed,
@@ -104,12 +132,6 @@ def _build(config: Config, path: Path) -> _Parts:
     module = build(config.model, path="model", supplied=supplied)
     if not isinstance(module, GenerativeModule):
         raise UserError(f"model._target_: '{config.model['_target_']}' is not one of aigc_lab.modules")
-    world_size = settings.devices * settings.num_nodes
-    if dataset.batch_size % world_size:
-        raise UserError(
-            f"data.batch_size={dataset.batch_size}: must divide by the {world_size} processes of "
-            "trainer.devices x trainer.num_nodes (it is the batch over all of them)"
-        )
     if settings.strategy == "fsdp" and not module.can_shard:
         raise UserError(
             f"trainer.strategy=fsdp: {type(module).__name__} is not sharded; it trains with trainer.strategy=ddp"
@@ -119,9 +141,7 @@ def _build(config: Config, path: Path) -> _Parts:
             f"trainer.precision=bf16-true: {type(module).__name__} keeps its weights in float32; "
             "train with trainer.precision=bf16-mixed"
         )
-    loggers = build(config.logger, path="logger", supplied={"save_dir": str(path)})
-    callbacks = build(config.callbacks, path="callbacks", supplied={"run_dir": path})
-    return _Parts(dataset, module, list(loggers.values()), list(callbacks.values()))
+    return dataset, module
 
 
 def _fit(run: Run, config: Config, parts: _Parts) -> Run:
@@ -180,7 +200,7 @@ def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
         use_distributed_sampler=False,
     )
     loaders = _Loaders(config, parts.dataset)
-    with _numerics(settings):
+    with numerics(settings):
         try:
             trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # how Lightning ends after Ctrl-C
@@ -227,7 +247,7 @@ class _Loaders(pl.LightningDataModule):
 
 
 @contextlib.contextmanager
-def _numerics(settings: TrainerConfig) -> Iterator[None]:
+def numerics(settings: TrainerConfig) -> Iterator[None]:
     """The process-wide switches of a run, put back afterwards: quickstart trains several in one process."""
     deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.use_deterministic_algorithms(settings.deterministic)

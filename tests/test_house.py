@@ -36,12 +36,13 @@ def test_every_experiment_and_every_option_composes() -> None:
         "image/digits_pixels",
     } <= set(experiments)
     for name in experiments:
-        assert composer.train([f"experiment={name}"]).name == name
+        assert composer.reproduction([f"experiment={name}"]).name == name
     given = {"text_file": ["data.path=x"], "image_folder": ["data.path=x", "model=gan"]}
     for group in composer.groups():
         for option in composer.options(group):
             if group not in ("experiment", "evaluation"):
-                model = {"generator": "gan", "discriminator": "gan", "objective": "gan"}.get(group[6:], "vae")
+                of_gan = ("generator", "discriminator", "objective", "penalties")
+                model = "gan" if group[6:] in of_gan else "vae"
                 needed = [f"model={model}"] if group.startswith("model/") else []
                 composer.train([f"{group}={option}", *(given.get(option, needed))])
     for option in composer.options("evaluation"):

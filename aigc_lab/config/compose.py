@@ -25,8 +25,12 @@ from aigc_lab.errors import UserError
 
 def _folder(name: str) -> Path:
     """conf/ or experiments/: inside the package in a wheel, at the top of the repository in a checkout."""
-    package = Path(str(files("aigc_lab")))
+    package = _package()
     return package / name if (package / name).is_dir() else package.parent / name
+
+
+def _package() -> Path:
+    return Path(str(files("aigc_lab")))
 
 
 class _ExperimentSource(FileConfigSource):
@@ -75,6 +79,17 @@ class Composer:
 
     def train(self, overrides: Sequence[str]) -> Config:
         """The checked configuration of one run.
+
+        Raises:
+            UserError: an override, a file or a value is wrong, or the experiment trains nothing.
+        """
+        config = self.reproduction(overrides)
+        if config.claims is not None and not config.claims.trains:
+            raise UserError(f"{config.name} trains nothing; judge its claims with `aigc reproduce {config.name}`")
+        return config
+
+    def reproduction(self, overrides: Sequence[str]) -> Config:
+        """The checked configuration of an experiment, whether it trains or not.
 
         Raises:
             UserError: an override, a file or a value is wrong.
@@ -129,6 +144,21 @@ class Composer:
             for path in folder.glob("**/*.yaml" if deep else "*.yaml")
         }
         return sorted(found)
+
+    def experiment_file(self, name: str) -> Path:
+        """The file of an experiment that `options` lists; the user's own folder comes first."""
+        folders = [*([self.own / "experiment"] if self.own else []), self.experiments]
+        return next(path for folder in folders if (path := folder / f"{name}.yaml").is_file())
+
+    def results_root(self, name: str) -> Path:
+        """Where results of an experiment are written: beside its file, but never into an installed package."""
+        root = self.experiment_file(name).parents[name.count("/")]
+        return Path("experiments").absolute() if root == _package() / "experiments" else root
+
+    def with_claims(self) -> list[str]:
+        """The experiments that `aigc reproduce` accepts."""
+        texts = {name: self.experiment_file(name).read_bytes() for name in self.options("experiment")}
+        return [name for name, text in texts.items() if re.search(rb"^claims:", text, re.MULTILINE)]
 
     def groups(self) -> list[str]:
         """Every group, nested ones included: `model`, `model/generator`, `experiment`, ..."""
@@ -194,9 +224,7 @@ class Composer:
 
     def _check_experiment(self, name: str) -> None:
         """Refuse a file that Hydra would misunderstand: its content would land below the key `experiment`."""
-        folders = [self.own / "experiment"] if self.own else []
-        paths = [folder / f"{name}.yaml" for folder in [*folders, self.experiments]]
-        path = next(p for p in paths if p.is_file())
+        path = self.experiment_file(name)
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:

@@ -8,9 +8,18 @@ stand in conf/, once.
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
+from annotated_types import Len
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from aigc_lab.config.signature import Component, names, signature
 from aigc_lab.config.targets import is_allowed, refusal
@@ -81,6 +90,68 @@ class EvaluateConfig(Section):
     paths: Paths
 
 
+Word = Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")]
+
+
+class Claim(Section):
+    """A quantity that a measure gives, what is published of it, and the bounds that ours has to keep.
+
+    Without a bound it is reported beside the published value and not judged.
+    """
+
+    quantity: Path
+    source: Path
+    """Where the published value stands, or why the bound is what it is."""
+    variant: Word | None = None
+    """None: a claim about every variant."""
+    minus: Word | None = None
+    """Judge the difference from this variant, seed by seed."""
+    published: float | str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    within: NonNegativeFloat | None = None
+    """Of the published value."""
+    over: Literal["every seed", "mean", "interval"] = "every seed"
+    """What has to keep the bounds: each seed's value, their mean, or the whole 95 % t interval of the mean."""
+
+    @model_validator(mode="after")
+    def _bounds_make_sense(self) -> "Claim":
+        if self.within is not None and not isinstance(self.published, float | int):
+            raise ValueError(f"quantity={self.quantity}: `within` needs a published number")
+        if self.minus is not None and self.variant is None:
+            raise ValueError(f"quantity={self.quantity}: `minus` needs a `variant` to subtract from")
+        return self
+
+
+class Quick(Section):
+    """What the short version changes; its verdicts are never those of the full one."""
+
+    seeds: Annotated[list[NonNegativeInt], Len(1)]
+    overrides: list[str] = []
+
+
+class Claims(Section):
+    """What an experiment claims, and how `aigc reproduce` finds out; see docs/reproduce.md."""
+
+    seeds: Annotated[list[NonNegativeInt], Len(1)]
+    quick: Quick
+    measures: Annotated[dict[Word, dict[str, Any]], Len(1)]
+    judged: Annotated[list[Claim], Len(1)]
+    variants: Annotated[dict[Word, list[str]], Len(1)] | None = None
+    """Overrides by name; None: one variant without a name and without overrides."""
+    trains: bool = True
+    """False: the measures train what they need, or there is nothing to train."""
+
+    @model_validator(mode="after")
+    def _variants_exist(self) -> "Claims":
+        known = list(self.variants or {})
+        for claim in self.judged:
+            for name in (claim.variant, claim.minus):
+                if name is not None and name not in known:
+                    raise ValueError(f"quantity={claim.quantity}: no variant '{name}'{nearest(name, known)}")
+        return self
+
+
 class Config(Section):
     """The root of conf/train.yaml."""
 
@@ -96,6 +167,8 @@ class Config(Section):
     logger: dict[str, dict[str, Any]]
     callbacks: dict[str, dict[str, Any]]
     launcher: dict[str, Any]
+    claims: Claims | None = None
+    """Of an experiment with claims; runs do not keep them."""
 
 
 Root = TypeVar("Root", bound=Section)
@@ -103,7 +176,7 @@ Root = TypeVar("Root", bound=Section)
 SUPPLIED: Mapping[str, frozenset[str]] = {
     "model": frozenset({"plan", "shape", "vocab_size"}),
     "logger": frozenset({"save_dir"}),
-    "callbacks": frozenset({"run_dir"}),
+    "callbacks": frozenset({"run_dir", "dataset"}),
 }
 """Parameters that the lab supplies at run time to the components of a section; no key sets them."""
 
@@ -188,9 +261,8 @@ def _explain(error: ValidationError, model: type[BaseModel], path: str) -> str:
     key = ".".join(([path] if path else []) + location)
     if first["type"] == "extra_forbidden":
         for part in location[:-1]:
-            annotation = model.model_fields[part].annotation
-            assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-            model = annotation
+            if part in model.model_fields:  # not the index in a list
+                model = _section_in(model.model_fields[part].annotation)
         return f"unknown key '{key}'{nearest(location[-1], list(model.model_fields))}"
     if first["type"] == "missing" and isinstance(first["loc"][-1], int):
         return f"{key.rpartition('.')[0]}={_shown(first['input'])}: should have more values"
@@ -198,6 +270,12 @@ def _explain(error: ValidationError, model: type[BaseModel], path: str) -> str:
         return f"{key}: a value is missing; give {key}=..."
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     return f"{key}={_shown(first['input'])}: {message}"
+
+
+def _section_in(annotation: Any) -> type[BaseModel]:
+    """The section that an annotation such as `Section | None` or `list[Section]` is about."""
+    parts = (annotation, *get_args(annotation))
+    return next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
 
 
 def _shown(value: Any) -> str:

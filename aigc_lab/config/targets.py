@@ -23,6 +23,7 @@ ROOMS = (
     "aigc_lab.nets.",
     "aigc_lab.objectives.",
     "aigc_lab.optimizers.",
+    "aigc_lab.reproduce.",
     "pytorch_lightning.callbacks.",
     "pytorch_lightning.loggers.",
     "torch.optim.",

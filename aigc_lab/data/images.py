@@ -88,6 +88,11 @@ class ImageData(ABC):
         """Their classes, int64 [n]."""
         return self._of(split).labels
 
+    def intensities(self) -> tuple[Tensor, Tensor]:
+        """The pixels of both splits, train and held-out, in [0, 1]: float32 [n, C, H, W]."""
+        scale = self._splits.levels - 1
+        return self._splits.train.pixels / scale, self._splits.held_out.pixels / scale
+
     likelihood_items = real
     """What likelihoods are measured on: the images themselves."""
 

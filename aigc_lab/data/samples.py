@@ -1,4 +1,4 @@
-"""What generators emit and metrics read: images as levels, texts as bytes."""
+"""What generators emit and metrics read: images as levels, texts as bytes, points as numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,24 @@ class Texts:
         return [passage.decode(errors="replace") for passage in self.passages]
 
 
-Samples = Images | Texts
+@dataclass(frozen=True)
+class Points:
+    """Points on the line, in the plane or in space: float32 [n, d]."""
+
+    coordinates: Tensor
+
+    def __len__(self) -> int:
+        return len(self.coordinates)
+
+    def __getitem__(self, index: slice | Tensor) -> "Points":
+        return Points(self.coordinates[index])
+
+    def bytes_per_item(self) -> list[int]:
+        """Four bytes a coordinate."""
+        return [self.coordinates[0].nbytes] * len(self) if len(self) else []
+
+
+Samples = Images | Texts | Points
 
 
 def join(parts: Sequence[Samples]) -> Samples:
@@ -59,4 +76,6 @@ def join(parts: Sequence[Samples]) -> Samples:
     first = parts[0]
     if isinstance(first, Images):
         return Images(torch.cat([p.pixels for p in parts if isinstance(p, Images)]), first.levels)
+    if isinstance(first, Points):
+        return Points(torch.cat([p.coordinates for p in parts if isinstance(p, Points)]))
     return Texts([passage for p in parts if isinstance(p, Texts) for passage in p.passages])

@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from aigc_lab.data.samples import Images, Samples, Texts
+from aigc_lab.data.samples import Images, Points, Samples, Texts
 from aigc_lab.errors import UserError
 
 Split = Literal["train", "held_out"]
@@ -20,16 +20,17 @@ class DataSpec:
     """An item is an array of `shape` whose elements take `vocab_size` values.
 
     For images the values are grey or colour levels; for texts symbols of the vocabulary, which is the 256
-    bytes when `vocabulary` is None and its characters otherwise.
+    bytes when `vocabulary` is None and its characters otherwise; for points, of shape (d,), a continuum, which
+    is written as vocab_size = 0.
     """
 
     name: str
-    modality: Literal["image", "text"]
+    modality: Literal["image", "text", "points"]
     shape: tuple[int, ...]
     vocab_size: int
     vocabulary: str | None
     passage: int
-    """Bytes of the passages by which texts are sampled and compared, whatever a model's context; 0 for images."""
+    """Bytes of the passages by which texts are sampled and compared, whatever a model's context; 0 for others."""
     n_classes: int
     n_train: int
     n_held_out: int
@@ -53,7 +54,8 @@ class DataSpec:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise UserError(f"the data description is damaged: {first['loc'][0]}: {first['msg']}") from None
-        if spec.vocab_size < 2 or len(spec.shape) != {"image": 3, "text": 1}[spec.modality] or min(spec.shape) < 1:
+        least, rank = {"image": (2, 3), "text": (2, 1), "points": (0, 1)}[spec.modality]
+        if spec.vocab_size < least or len(spec.shape) != rank or min(spec.shape) < 1:
             raise UserError(f"the data description is damaged: {spec.vocab_size} values in shape {spec.shape}")
         return spec
 
@@ -66,8 +68,10 @@ class DataSpec:
         """Each sample as a sequence of symbols, int64.
 
         Raises:
-            ValueError: a text has a character outside the vocabulary.
+            ValueError: a text has a character outside the vocabulary, or the samples are points.
         """
+        if isinstance(samples, Points):
+            raise ValueError("points are not made of symbols")
         if isinstance(samples, Images):
             return list(samples.pixels.flatten(1).long())
         if self.vocabulary is None:

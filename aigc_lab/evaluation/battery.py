@@ -35,7 +35,7 @@ class Evidence:
         train: features of the whole training split.
         known, fresh: training points and real points that are neither among them nor among `generated`. Metrics
             of copying ask whether generated points are nearer to the known ones than the fresh are.
-        probabilities: the classifier's for each sample, [n, K]; None without classes.
+        classify: features -> class probabilities [n, K]; None where the extractor knows no classes.
         samples: None where a control has features only.
         training: the training split.
         likelihood: of the held-out items; None where the generator has none.
@@ -46,7 +46,7 @@ class Evidence:
     train: Tensor
     known: Tensor
     fresh: Tensor
-    probabilities: Tensor | None
+    classify: Callable[[Tensor], Tensor] | None
     samples: Samples | None
     training: Samples
     likelihood: LogLikelihood | None
@@ -149,7 +149,9 @@ def _mmd(evidence: Evidence) -> Estimate:
 
 
 def _class_score(evidence: Evidence) -> Estimate | None:
-    return None if evidence.probabilities is None else metrics.classifier_score(evidence.probabilities)
+    if evidence.classify is None:
+        return None
+    return metrics.classifier_score(evidence.classify(evidence.generated))
 
 
 def _of_words(measure: Callable[[Sequence[Sequence[int]]], Estimate]) -> Callable[[Evidence], Estimate | None]:

@@ -13,9 +13,9 @@ from aigc_lab.evaluation.arguments import CONTROL, PERFECT
 from aigc_lab.evaluation.battery import METRICS, Metric, bits_per_byte, gap_closed
 from aigc_lab.evaluation.harness import Harness, Score
 from aigc_lab.evaluation.metrics import Estimate
-from aigc_lab.evaluation.quality import QUALITY, mean_gap
 from aigc_lab.evaluation.subjects import Evaluated
 from aigc_lab.generators import LogLikelihood
+from aigc_lab.quality import QUALITY, mean_gap
 
 RESAMPLES = 2000
 

@@ -60,6 +60,7 @@ def _disturbed(samples: Samples, rng: torch.Generator) -> Samples:
         steps = (u < 0.05).int() - (u > 0.95).int()
         pixels = (samples.pixels.int() + steps).clamp(0, samples.levels - 1)
         return Images(pixels.to(torch.uint8), samples.levels)
+    assert isinstance(samples, Texts)
     text = torch.frombuffer(bytearray(b"".join(samples.passages)), dtype=torch.uint8)
     others = text[torch.randint(len(text), text.shape, generator=rng)]
     changed = bytes(torch.where(torch.rand(text.shape, generator=rng) < 0.02, others, text).numpy())
@@ -215,6 +216,7 @@ def baseline(dataset: Dataset) -> Generator:
     train = dataset.real("train")
     if isinstance(train, Images):
         return PixelMarginals(train)
+    assert isinstance(train, Texts)
     return ByteTrigrams(b"".join(train.passages), dataset.spec.passage)
 
 

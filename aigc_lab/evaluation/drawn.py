@@ -65,6 +65,7 @@ class Drawn:
 def _tensors(samples: Samples) -> dict[str, Tensor]:
     if isinstance(samples, Images):
         return {"pixels": samples.pixels, "levels": torch.tensor(samples.levels)}
+    assert isinstance(samples, Texts)
     text = b"".join(samples.passages)
     return {
         "text": torch.frombuffer(bytearray(text), dtype=torch.uint8),

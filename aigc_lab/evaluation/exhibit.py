@@ -119,7 +119,7 @@ def make_exhibit(
             neighbours=to_png(sheet(pairs, columns=len(index))),
             frontier=frontier,
         )
-    assert isinstance(train, Texts)
+    assert isinstance(train, Texts) and isinstance(samples, Texts)
     index, _ = nearest_neighbours(train_points, points[:N_TEXTS])
     shared = longest_shared(samples.passages[:N_TEXTS], b"".join(train.passages))
     chosen = zip(samples[:N_TEXTS].to_strings(), train[index].to_strings(), shared, strict=True)

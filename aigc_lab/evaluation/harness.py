@@ -141,6 +141,8 @@ class Harness:
     def __init__(self, dataset: Dataset, protocol: Evaluation, cache_dir: Path) -> None:
         self.dataset, self.protocol, self.cache_dir = dataset, protocol, cache_dir
         self.spec = dataset.spec
+        if self.spec.modality == "points":
+            raise UserError(f"{self.spec.name}: points have a known density; judge them with `aigc reproduce`")
         self.train, self.held_out = dataset.real("train"), dataset.real("held_out")
         self.n = min(protocol.n, len(self.held_out))
         if self.n < MINIMUM:
@@ -163,8 +165,9 @@ class Harness:
 
     @cached_property
     def features(self) -> Features:
-        modality, unlabelled = self.spec.modality, self.spec.n_classes < 2
-        kind: FeatureKind = "unlabelled_image" if modality == "image" and unlabelled else modality
+        modality = self.spec.modality
+        assert modality != "points"
+        kind: FeatureKind = "unlabelled_image" if modality == "image" and self.spec.n_classes < 2 else modality
         return build(self.protocol.features[kind], path=f"evaluation.features.{kind}").fit(
             self.dataset, self.cache_dir
         )
@@ -255,7 +258,7 @@ class Harness:
             train=self.train_features,
             known=self.train_features,
             fresh=self.held_out_features,
-            probabilities=None,
+            classify=self.features.classify,
             samples=drawn.samples,
             training=self.train,
             likelihood=drawn.likelihood,
@@ -279,7 +282,7 @@ class Harness:
             train=contest.train,
             known=contest.known,
             fresh=contest.fresh,
-            probabilities=None,
+            classify=self.features.classify,
             samples=None,
             training=self.train,
             likelihood=None,

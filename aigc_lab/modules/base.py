@@ -23,6 +23,7 @@ class Plan:
 
     Attributes:
         spec: of the data.
+        batch_size: items in one step of one process.
         optimizer: makes the optimizers (the configuration group `optimizer`).
         max_steps: batches in the whole run.
         seed: of the run.
@@ -31,6 +32,7 @@ class Plan:
     """
 
     spec: DataSpec
+    batch_size: int
     optimizer: OptimizerConfig
     max_steps: int
     seed: int
@@ -68,9 +70,10 @@ class GenerativeModule(pl.LightningModule):
         self.step = batch_idx
         torch.manual_seed(fold(self.plan.seed, _TRAINING, self.global_rank, batch_idx))
         factor = self.plan.optimizer.lr_factor(batch_idx, self.plan.max_steps)
+        settings = self.plan.optimizer.settings(batch_idx, self.plan.max_steps)
         for optimizer in self.each_optimizer():
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
+                group.update(settings, lr=group["initial_lr"] * factor)
 
     def on_validation_batch_start(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
         torch.manual_seed(fold(self.plan.seed, _VALIDATION, self.global_rank, batch_idx))

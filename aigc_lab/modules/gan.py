@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +12,24 @@ from aigc_lab.generators import Implicit
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.objectives.games import Game
-from aigc_lab.objectives.likelihoods import to_unit
 from aigc_lab.objectives.penalties import Penalty
 from aigc_lab.types import Fraction, PositiveFloat, PositiveInt
 
 
 class GAN(GenerativeModule):
-    """One discriminator step and one generator step per batch, on fresh noise each.
+    """k discriminator steps and one generator step per batch, on fresh noise each (2014, algorithm 1).
+
+    A batch is what one such round takes: each discriminator step sees a k-th of its real items, each item is
+    seen once, and every minibatch, the generator's too, has data.batch_size / k items. So steps, epochs and
+    processes count the same whatever k is.
 
     The moving average of the generator's weights (and of these only) is what is sampled and exported.
 
     Args:
-        generator, discriminator: architectures; latents in, images out, and images in, a logit out.
-        latent_dim: size of z.
+        generator, discriminator: architectures; latents in, items out, and items in, a logit out.
+        latent_dim, latent: size and law of z; see `Implicit`.
         objective: the game.
+        discriminator_steps: k.
         penalties: added to the discriminator's loss, by name.
         ema_decay: of the moving average per batch, once (1 + step) / (10 + step) has reached it.
         lr, discriminator_lr: learning rates of the two players.
@@ -33,6 +37,8 @@ class GAN(GenerativeModule):
 
     weights_name: ClassVar[str] = "ema"
     n_optimizers: ClassVar[int] = 2
+    at_once: ClassVar[bool] = False
+    """Whether neither player sees the other's move of the same batch."""
 
     def __init__(
         self,
@@ -40,7 +46,9 @@ class GAN(GenerativeModule):
         generator: Architecture,
         discriminator: Architecture,
         latent_dim: PositiveInt,
+        latent: Literal["normal", "uniform"],
         objective: Game,
+        discriminator_steps: PositiveInt,
         penalties: dict[str, Penalty],
         ema_decay: Fraction,
         lr: PositiveFloat,
@@ -48,9 +56,17 @@ class GAN(GenerativeModule):
         plan: Plan,
     ) -> None:
         super().__init__(plan)
-        self.generator = Implicit(spec=plan.spec, generator=generator, latent_dim=latent_dim)
+        self.generator = Implicit(spec=plan.spec, generator=generator, latent_dim=latent_dim, latent=latent)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.discriminator = discriminator.encoder(plan.spec.shape, 1)
+        if self.at_once and discriminator_steps > 1:
+            raise ValueError(f"discriminator_steps={discriminator_steps}: players that move at once take one each")
+        if plan.batch_size % discriminator_steps:
+            raise ValueError(
+                f"discriminator_steps={discriminator_steps}: must divide a process's share of data.batch_size, "
+                f"which is {plan.batch_size}"
+            )
+        self.discriminator_steps = discriminator_steps
         self.objective, self.penalties = objective, penalties
         self.ema_decay = ema_decay
         self.lr, self.discriminator_lr = lr, discriminator_lr
@@ -61,18 +77,18 @@ class GAN(GenerativeModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         generator_optimizer, discriminator_optimizer = self.each_optimizer()
-        real = to_unit(batch, self.plan.spec.vocab_size)
-
-        with torch.no_grad():
-            fake = self.generator(self._noise(len(real)))
-        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
-        game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
-        penalties = {name: p(self.discriminator, real, fake) for name, p in self.penalties.items()}
-        self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
+        progress = self.step / self.plan.max_steps
+        for real in self.generator.real(batch).chunk(self.discriminator_steps):
+            with torch.no_grad():
+                fake = self.generator(self.generator.latents(len(real)))
+            real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+            game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
+            penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
+            self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
 
         with frozen(self.discriminator):
-            fake_logits = self.discriminator(self.generator(self._noise(len(real))))
-            generator_loss = self.objective.generator_loss(fake_logits, real_logits.detach())
+            fake_logits = self.discriminator(self.generator(self.generator.latents(len(real))))
+            generator_loss = self.objective.generator_loss(fake_logits, self.discriminator(real))
             self.descend(generator_optimizer, generator_loss)
         self._update_ema()
         self.report(
@@ -86,15 +102,44 @@ class GAN(GenerativeModule):
             self.make_optimizer(self.discriminator.parameters(), self.discriminator_lr),
         ]
 
-    def _noise(self, n: int) -> Tensor:
-        return torch.randn(n, self.generator.latent_dim, device=self.device)
-
     @torch.no_grad()
     def _update_ema(self) -> None:
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
         averages: list[Tensor] = list(self.generator_ema.parameters())
         current: list[Tensor] = list(self.generator.parameters())
         torch._foreach_lerp_(averages, current, 1 - decay)
+
+
+class SimultaneousGAN(GAN):
+    """Both players move at once, on one batch of samples, as in the code of Goodfellow et al. 2014.
+
+    G descends the gradient through D as it was before the step, and D learns from samples of G as it was: the
+    simultaneous gradient descent of `aigc_lab.minimax.games`, where `GAN` alternates.
+    """
+
+    at_once: ClassVar[bool] = True
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        generator_optimizer, discriminator_optimizer = self.each_optimizer()
+        progress = self.step / self.plan.max_steps
+        real = self.generator.real(batch)
+        fake = self.generator(self.generator.latents(len(real)))
+        real_logits = self.discriminator(real)
+
+        with frozen(self.discriminator):
+            generator_loss = self.objective.generator_loss(self.discriminator(fake), real_logits.detach())
+            self.descend(generator_optimizer, generator_loss)
+
+        fake = fake.detach()  # made before G moved
+        fake_logits = self.discriminator(fake)
+        game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
+        penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
+        self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
+        self._update_ema()
+        self.report(
+            {"discriminator_loss": game_loss, "generator_loss": generator_loss, **penalties}
+            | {"real_logit": real_logits.mean(), "fake_logit": fake_logits.mean()}
+        )
 
 
 @contextmanager

@@ -62,3 +62,40 @@ def test_true_samples_lose_to_a_collapsed_generator(
     assert true - point == pytest.approx(true_samples - one_point, abs=0.5)
     assert half - point == pytest.approx(half_scale - one_point, abs=0.5)
     assert point == pytest.approx(-d / 2 * math.log(2 * math.pi * math.e), abs=4 * math.sqrt(d / 2 / 300))
+
+
+def test_k_means_ends_at_the_means_of_its_clusters_and_never_gets_worse() -> None:
+    points = gaussian(200, 2, 0).float()
+
+    def spread(rounds: int) -> tuple[Tensor, float]:
+        centroids = parzen.k_means(points, 5, rounds=rounds, rng=torch.Generator().manual_seed(0))
+        return centroids, float(torch.cdist(points, centroids).amin(1).square().mean())
+
+    after = [spread(rounds)[1] for rounds in range(8)]
+    assert after == sorted(after, reverse=True) and after[-1] < after[0]
+    centroids, _ = spread(100)
+    nearest = parzen.nearest_of(points, centroids)
+    means = torch.stack([points[nearest == i].mean(0) for i in range(5)])
+    torch.testing.assert_close(centroids, means)
+
+
+def test_a_centroid_without_points_stays_and_too_many_are_refused() -> None:
+    rng = torch.Generator().manual_seed(0)
+    equal = torch.ones(4, 2)  # all go to the first of two equal centroids
+    assert torch.equal(parzen.k_means(equal, 2, rounds=3, rng=rng), torch.ones(2, 2))
+    with pytest.raises(ValueError, match="3 clusters of 2 points"):
+        parzen.k_means(equal[:2], 3, rounds=1, rng=rng)
+
+
+def test_centroids_beat_real_data_on_the_estimate() -> None:
+    """Theis et al. 2016: means of the training data are better "samples" than the data."""
+    rng = torch.Generator().manual_seed(0)
+    train, validation, test = (torch.randn(n, 16, generator=rng) for n in (2000, 200, 500))
+    real = parzen.estimate(train[:200], validation, test)
+    centroids = parzen.estimate(parzen.k_means(train, 200, rounds=10, rng=rng), validation, test)
+    assert centroids.mean > real.mean + 3 * real.standard_error
+
+
+def test_the_protocol_of_2014_needs_images_to_choose_the_width_on() -> None:
+    with pytest.raises(ValueError, match="after the first 50,000"):
+        parzen.protocol_2014(torch.zeros(5, 4), torch.zeros(100, 4), torch.zeros(5, 4))

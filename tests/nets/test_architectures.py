@@ -3,13 +3,21 @@ import torch
 
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.conv import Conv, halvings
-from aigc_lab.nets.mlp import MLP
+from aigc_lab.nets.maxout import Maxout
+from aigc_lab.nets.mlp import MLP, SmoothMLP
+from aigc_lab.nets.rectifier import Rectifier
 
-ARCHITECTURES = [MLP(hidden=[12, 10]), Conv(width=4, max_width=8)]
+ARCHITECTURES = {
+    "mlp": MLP(hidden=[12, 10]),
+    "smooth": SmoothMLP(hidden=[12, 10]),
+    "conv": Conv(width=4, max_width=8),
+    "rectifier": Rectifier(hidden=[12, 10], init_range=None),
+    "maxout": Maxout(hidden=[12, 10], pieces=3, input_dropout=0.0, dropout=0.0, init_range=0.1),
+}
 SHAPES = [(1, 8, 8), (3, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 9, 9), (1, 10, 14), (2, 5, 8)]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=["mlp", "conv"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_both_directions_fit_the_image(architecture: Architecture, shape: tuple[int, ...]) -> None:
     images = torch.randn(3, *shape)
@@ -17,7 +25,7 @@ def test_both_directions_fit_the_image(architecture: Architecture, shape: tuple[
     assert architecture.decoder(6, shape)(torch.randn(3, 6)).shape == (3, *shape)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=["mlp", "conv"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
 def test_an_images_output_does_not_depend_on_its_batch(architecture: Architecture) -> None:
     """Gradient penalties and distributed runs rely on it: no statistics of the batch."""
     network = architecture.encoder((1, 8, 8), 5)

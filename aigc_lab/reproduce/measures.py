@@ -1,0 +1,235 @@
+"""Measures: what a claim is judged by. One class each: a trial in, numbers by name out.
+
+A new measure is a frozen dataclass whose fields are its settings (they are the configuration's keys), with
+`__call__(self, trial) -> dict[str, float]`. It draws random numbers from `trial.rng()` only, so that repeating
+it on the same run gives the same numbers.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch.distributions import Distribution, MixtureSameFamily
+
+from aigc_lab import training
+from aigc_lab.config.compose import Composer
+from aigc_lab.config.targets import build
+from aigc_lab.data import Dataset
+from aigc_lab.data.images import ImageData
+from aigc_lab.data.samples import Points
+from aigc_lab.data.stream import fold
+from aigc_lab.errors import UserError
+from aigc_lab.evaluation.harness import Harness
+from aigc_lab.generators import Implicit, NeuralGenerator, load
+from aigc_lab.minimax import modes, parzen, sampled
+from aigc_lab.modules.base import GenerativeModule
+from aigc_lab.modules.gan import GAN
+from aigc_lab.run import Run
+from aigc_lab.types import PositiveInt
+
+_MEASURING = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One seed of one variant: what a measure looks at.
+
+    Attributes:
+        seed: of the trial.
+        finished: its run; None where the experiment trains nothing.
+    """
+
+    seed: int
+    finished: Run | None
+
+    def rng(self) -> torch.Generator:
+        """A new generator, on the CPU, whose numbers are no part of those that the run was trained with."""
+        return torch.Generator().manual_seed(fold(self.seed, _MEASURING))
+
+    @property
+    def run(self) -> Run:
+        """The finished run.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.finished is None:
+            raise UserError("claims: this measure needs a trained run, and claims.trains is false")
+        return self.finished
+
+    @cached_property
+    def generator(self) -> NeuralGenerator:
+        """What the run trained, with the weights it is sampled with."""
+        return load(self.run.path)
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it was trained on."""
+        return self._restored[0]
+
+    @property
+    def module(self) -> GenerativeModule:
+        """All that was trained, a GAN's discriminator too, from the newest checkpoint."""
+        return self._restored[1]
+
+    @cached_property
+    def _restored(self) -> tuple[Dataset, GenerativeModule]:
+        return training.restore(self.run)
+
+    @property
+    def law(self) -> Distribution:
+        """The exact law of the data.
+
+        Raises:
+            UserError: it is not known.
+        """
+        law = getattr(self.dataset, "law", None)
+        if law is None:
+            raise UserError(f"claims: the density of {self.dataset.spec.name} is not known")
+        return law
+
+
+class Measure(Protocol):
+    def __call__(self, trial: Trial) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModeCoverage:
+    """`aigc_lab.minimax.modes.coverage` of samples: modes, high_quality, reverse_kl, binned_kl.
+
+    Args:
+        n: samples; 2,500 are customary, and every one of these numbers depends on it.
+    """
+
+    n: PositiveInt
+
+    def __call__(self, trial: Trial) -> dict[str, float]:
+        """
+        Raises:
+            UserError: the data is no mixture in the plane.
+        """
+        law = trial.law
+        if not isinstance(law, MixtureSameFamily) or law.event_shape != (2,):
+            raise UserError(f"claims: {trial.dataset.spec.name} has no modes in the plane to count")
+        samples = trial.generator.sample(self.n, rng=trial.rng())
+        assert isinstance(samples, Points)
+        return asdict(modes.coverage(samples.coordinates, law))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GameAtItsEnd:
+    """How a trained game stands on data of known density: `aigc_lab.minimax.sampled.play`.
+
+    Gives `jsd` = JSD(p, p_g), its stated error `jsd_error` and `jsd_at_most`, their sum; `value` = V(D, G) on
+    held-out points, `optimum` = C(G), and `distance_from_half` = mean |D - 1/2|.
+
+    Args:
+        n: generated points; they set the error.
+    """
+
+    n: PositiveInt
+
+    def __call__(self, trial: Trial) -> dict[str, float]:
+        """
+        Raises:
+            UserError: the run is no GAN, or the data's density is not known.
+        """
+        module, law = trial.module, trial.law
+        if not isinstance(module, GAN):
+            raise UserError("claims: the game has an end for a GAN only")
+        real = trial.dataset.real("held_out")
+        assert isinstance(real, Points)
+        generated = module.sampler.push_forward(self.n, rng=trial.rng())
+        played = sampled.play(module.discriminator, law, real=real.coordinates, generated=generated)
+        return {
+            "jsd": played.jsd.value,
+            "jsd_error": played.jsd.error,
+            "jsd_at_most": played.jsd.value + played.jsd.error,
+            "value": played.value,
+            "optimum": played.optimum,
+            "distance_from_half": played.distance_from_half,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParzenWindow:
+    """The Parzen estimate of 2014 (`aigc_lab.minimax.parzen`) of a GAN's real-valued images, in nats per image.
+
+    Gives `parzen`, its standard error over the test images `parzen_error` and the width `parzen_sigma`, and beside
+    it what the number is worth: `parzen_real_data` of training images in the place of samples, and
+    `parzen_k_means` of as many centroids of the training images.
+
+    Args:
+        n: samples, images and centroids; 10,000 in 2014.
+        k_means_rounds: of Lloyd's algorithm.
+    """
+
+    n: PositiveInt
+    k_means_rounds: PositiveInt
+
+    def __call__(self, trial: Trial) -> dict[str, float]:
+        """
+        Raises:
+            UserError: the run is no GAN of images, or there are too few images for the protocol.
+        """
+        generator, dataset = trial.generator, trial.dataset
+        if not isinstance(generator, Implicit) or not isinstance(dataset, ImageData):
+            raise UserError("claims: the Parzen estimate of 2014 is for a GAN of images")
+        train, test = dataset.intensities()
+        own = train[: parzen.N_TRAIN_2014].flatten(1)
+        if len(own) < self.n:
+            raise UserError(f"claims: ParzenWindow.n={self.n} of {len(own)} training images")
+        kernels = {
+            "parzen": (generator.push_forward(self.n, rng=trial.rng()) + 1) / 2,
+            "parzen_real_data": own[torch.randperm(len(own), generator=trial.rng())[: self.n]],
+            "parzen_k_means": parzen.k_means(own, self.n, rounds=self.k_means_rounds, rng=trial.rng()),
+        }
+        found: dict[str, float] = {}
+        for name, samples in kernels.items():
+            try:
+                estimate = parzen.protocol_2014(samples, train, test)
+            except ValueError as error:
+                raise UserError(f"claims: {error}") from error
+            found |= {
+                name: estimate.mean,
+                f"{name}_error": estimate.standard_error,
+                f"{name}_sigma": estimate.sigma,
+            }
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedHarness:
+    """What `aigc evaluate` finds of the run: `frechet`, `precision`, `recall` and so on, by metric.
+
+    Beside them what it finds of held-out real data, `frechet_floor` and so on.
+
+    Args:
+        protocol: option of the configuration group `evaluation`.
+        n: `evaluation.n`; a Fréchet distance depends on it.
+    """
+
+    protocol: str
+    n: PositiveInt
+
+    def __call__(self, trial: Trial) -> dict[str, float]:
+        generator, run = trial.generator, trial.run
+        harness = _harness(json.dumps(run.config().data, sort_keys=True), self.protocol, self.n)
+        scores = harness.score(
+            harness.draw(generator), run=run.name, kind=type(generator).__name__, weights=""
+        ).scores
+        found = {score.metric: score.value for score in scores}
+        floors = {f"{score.metric}_floor": score.floor for score in scores}
+        return {name: value for name, value in (found | floors).items() if value is not None}
+
+
+@cache
+def _harness(data: str, protocol: str, n: int) -> Harness:
+    """One harness for all seeds and variants on the same data: its extractor is fitted once."""
+    config = Composer().evaluate([f"evaluation={protocol}", f"evaluation.n={n}"])
+    dataset: Dataset = build(json.loads(data), path="data")
+    return Harness(dataset, config.evaluation, Path(config.paths.cache_dir).expanduser())

@@ -1,0 +1,85 @@
+"""What reproducing an experiment will take; everything that can be wrong is found here, without torch."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from aigc_lab.config.compose import Composer
+from aigc_lab.config.schema import Claims, Config, nearest
+from aigc_lab.errors import UserError
+from aigc_lab.sweep import sweep_id
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One seed of one variant.
+
+    Attributes:
+        variant: its name; empty where there is only one, without a name.
+        config: of its run, without claims.
+    """
+
+    variant: str
+    seed: int
+    config: Config
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A reproduction.
+
+    Attributes:
+        root: the folder below which results and the ledger are written.
+        trials: by variant, then by seed.
+    """
+
+    name: str
+    claims: Claims
+    quick: bool
+    root: Path
+    trials: list[Planned]
+
+    @property
+    def command(self) -> str:
+        return f"aigc reproduce {self.name}" + (" --quick" if self.quick else "")
+
+    @property
+    def results_path(self) -> Path:
+        """A quick result has a file of its own, so that it never replaces a full one."""
+        return results_path(self.root, self.name, quick=self.quick)
+
+
+def results_path(root: Path, name: str, *, quick: bool) -> Path:
+    return root / f"{name}{'.quick' if quick else ''}.results.json"
+
+
+def make_plan(composer: Composer, name: str, *, quick: bool, runs_dir: str | None = None) -> Plan:
+    """
+    Raises:
+        UserError: there is no such experiment, it makes no claims, or one of its variants does not compose.
+    """
+    options = composer.options("experiment")
+    if name not in options:
+        raise UserError(f"experiment: no option '{name}'{nearest(name, options)}")
+    base = [f"experiment={name}", *([f"paths.runs_dir={runs_dir}"] if runs_dir else [])]
+    if quick and (claims := composer.reproduction(base).claims) is not None:
+        base += claims.quick.overrides
+    claims = composer.reproduction(base).claims
+    if claims is None:
+        raise UserError(f"{name} makes no claims; these do: {', '.join(composer.with_claims()) or 'none'}")
+    trials = [
+        _planned(composer, variant, seed, [*base, *overrides])
+        for variant, overrides in (claims.variants or {"": []}).items()
+        for seed in (claims.quick.seeds if quick else claims.seeds)
+    ]
+    return Plan(name, claims, quick, composer.results_root(name), trials)
+
+
+def _planned(composer: Composer, variant: str, seed: int, overrides: list[str]) -> Planned:
+    try:
+        config = composer.reproduction([*overrides, f"seed={seed}"]).model_copy(update={"claims": None})
+    except UserError as error:
+        raise UserError(f"claims.variants.{variant}: {error}" if variant else str(error)) from None
+    digest = sha256(sweep_id(config).encode()).hexdigest()[:8]  # another setting is another run
+    run_id = f"{variant}-" * bool(variant) + f"seed{seed}-{digest}"
+    return Planned(variant, seed, config.model_copy(update={"run_id": run_id}))

@@ -1,0 +1,187 @@
+"""`aigc reproduce`: claims become verdicts, and a claim that fails is shown as failed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aigc_lab.cli import main
+from aigc_lab.config.schema import Claims, check
+from aigc_lab.errors import UserError
+from aigc_lab.reproduce.ledger import number, write_ledger
+from aigc_lab.reproduce.verdict import judge, t_interval
+
+TINY = """# @package _global_
+defaults:
+  - override /data: ring8
+  - override /model: gan
+  - override /model/generator: mlp
+  - override /model/discriminator: mlp
+  - override /logger: none
+  - _self_
+data: {batch_size: 8, n_train: 100, n_held_out: 100}
+model: {latent_dim: 2, generator: {hidden: [8]}, discriminator: {hidden: [8]}}
+trainer: {max_steps: 4, num_threads: 1}
+claims:
+  seeds: [0, 1]
+  quick: {seeds: [0], overrides: [trainer.max_steps=2]}
+  variants:
+    non_saturating: []
+    minimax: [model/objective=minimax]
+  measures:
+    coverage: {_target_: aigc_lab.reproduce.measures.ModeCoverage, n: 50}
+    game: {_target_: aigc_lab.reproduce.measures.GameAtItsEnd, n: 2000}
+  judged:
+    - {quantity: modes, variant: minimax, published: 8, at_least: 8, source: a tiny run cannot}
+    - {quantity: jsd, published: 0, source: theorem 1, at_most: 0.7}
+    - {quantity: reverse_kl, variant: minimax, minus: non_saturating, source: ours}
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of configs with one experiment that makes claims."""
+    (tmp_path / "conf/experiment/area").mkdir(parents=True)
+    (tmp_path / "conf/experiment/area/tiny.yaml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "conf"
+
+
+def test_from_an_experiment_to_its_ledger(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["reproduce", "area/tiny", "--config-dir", str(mine), "--json"]
+    assert main([*command, "--quick"]) == 0, "a quick version proves nothing either way"
+    out = capsys.readouterr().out
+    results = json.loads(out.splitlines()[-1])
+    written = json.loads((mine / "experiment/area/tiny.quick.results.json").read_text())
+    assert written == results and results["quick"] and "short version" in results["note"]
+    verdicts = {(c["quantity"], c["variant"]): c["verdict"] for c in results["claims"]}
+    assert verdicts == {
+        ("modes", "minimax"): "fails",
+        ("jsd", "non_saturating"): "holds",
+        ("jsd", "minimax"): "holds",
+        ("reverse_kl", "minimax"): "reported",
+    }
+    per_seed = results["measured"]["minimax"]["reverse_kl"], results["measured"]["non_saturating"]["reverse_kl"]
+    assert results["claims"][3]["per_seed"] == [a - b for a, b in zip(*per_seed, strict=True)]
+    runs = sorted(Path("runs").glob("area/tiny/*/run.json"))
+    assert len(runs) == 2 and "claims: null" in (runs[0].parent / "config.yaml").read_text()
+    before = [r.stat().st_mtime_ns for r in runs]
+
+    assert main([*command, "--quick"]) == 0
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [r.stat().st_mtime_ns for r in runs] == before, "finished runs are used again"
+    assert again["measured"] == results["measured"]
+
+    ledger = (mine / "experiment/LEDGER.md").read_text()
+    assert "| area/tiny (**quick**) | modes (minimax) | 8 (a tiny run cannot) |" in ledger
+    assert "| at least 8, every seed | **fails** |" in ledger
+    assert "| image/digits_gan |" not in ledger
+
+    assert main(command) == 1, "a claim of the full version fails"
+    full = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(full["claims"][0]["per_seed"]) == 2 and not full["quick"] and full["note"] == ""
+    assert json.loads((mine / "experiment/area/tiny.quick.results.json").read_text()) == again
+    ledger = (mine / "experiment/LEDGER.md").read_text()
+    assert "quick**) |" not in ledger and "| **fails** |" in ledger, (
+        "the quick result does not stand before the full one"
+    )
+
+
+def test_an_experiment_that_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "experiment=minimax/dirac"]) == 2
+    assert "trains nothing; judge its claims with `aigc reproduce minimax/dirac`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("quantity: modes", "quantity: moods"), "no measure gives 'moods'; did you mean 'modes'?"),
+        (("variant: minimax, minus", "variant: minmax, minus"), "no variant 'minmax'; did you mean 'minimax'?"),
+        (
+            ("model/objective=minimax", "model/objective=minmax"),
+            "claims.variants.minimax: model/objective: no",
+        ),
+        (("n: 50}", "n: 50, m: 1}"), "unknown key 'claims.measures.coverage.m'"),
+        (("at_least: 8,", "atleast: 8,"), "unknown key 'claims.judged.0.atleast'; did you mean 'at_least'?"),
+        (("seeds: [0, 1]", "seeds: []"), "claims.seeds=[]"),
+        (("measures.ModeCoverage", "measures.ModeCovrage"), "did you mean 'ModeCoverage'?"),
+        (("aigc_lab.reproduce.measures.ModeCoverage", "os.path.ModeCoverage"), "not an allowed target"),
+        (("published: 0, source: theorem 1, at_most", "source: theorem 1, within"), "needs a published number"),
+    ],
+)
+def test_a_mistake_gets_one_line(
+    mine: Path, change: tuple[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert change[0] in TINY
+    (mine / "experiment/area/tiny.yaml").write_text(TINY.replace(*change))
+    assert main(["reproduce", "area/tiny", "--config-dir", str(mine), "--quick"]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert message in error[-1]
+    assert not list(mine.rglob("*.json")) and not list(mine.rglob("LEDGER.md"))
+
+
+def test_wrong_names_are_answered_without_torch(tmp_path: Path) -> None:
+    code = "import sys; from aigc_lab.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    for name, message in (
+        ("minimax/dirca", "did you mean 'minimax/dirac'?"),
+        ("image/digits_gan", "image/digits_gan makes no claims; these do: "),
+    ):
+        command = [sys.executable, "-c", code, "reproduce", name]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.stdout == "2 False\n" and message in done.stderr
+
+
+def claims(**claim: Any) -> Claims:
+    judged = [{"quantity": "q", "source": "s", **claim}]
+    tree = {"seeds": [0], "quick": {"seeds": [0]}, "measures": {"m": {}}, "judged": judged}
+    return check(tree | {"variants": {"a": [], "b": []}}, Claims)
+
+
+@pytest.mark.parametrize(
+    ("claim", "values", "verdict"),
+    [
+        ({"at_least": 2}, [2.0, 3.0], "holds"),
+        ({"at_least": 2}, [1.9, 3.0], "fails"),
+        ({"at_least": 2, "over": "mean"}, [1.9, 3.0], "holds"),
+        ({"at_least": 2, "over": "interval"}, [1.9, 3.0], "fails"),
+        ({"at_least": 2, "over": "interval"}, [2.5], "fails"),
+        ({"at_least": 2, "over": "interval"}, [2.5, 2.6, 2.55], "holds"),
+        ({"published": 1.0, "within": 0.01}, [1.005, 0.995], "holds"),
+        ({"published": 1.0, "within": 0.01}, [1.02], "fails"),
+        ({"at_least": 0, "at_most": 1}, [float("nan")], "fails"),
+        ({"published": "225 ± 2"}, [12.0], "reported"),
+    ],
+)
+def test_verdicts(claim: dict[str, Any], values: list[float], verdict: str) -> None:
+    (judged,) = judge(claims(variant="a", **claim), {"a": {"q": values}, "b": {"q": values}})
+    assert judged.verdict == verdict
+
+
+def test_a_difference_is_taken_seed_by_seed_and_its_interval_is_students() -> None:
+    found = claims(variant="a", minus="b", at_most=0, over="interval")
+    (judged,) = judge(found, {"a": {"q": [1.0, 5.0, 9.0]}, "b": {"q": [2.0, 6.1, 10.2]}})
+    assert judged.per_seed == pytest.approx([-1, -1.1, -1.2]) and judged.verdict == "holds"
+    # scipy.stats.ttest_1samp([-1, -1.1, -1.2], 0).confidence_interval()
+    assert judged.interval == pytest.approx((-1.348414, -0.851586), abs=1e-6)
+    assert t_interval([3.0]) is None
+
+
+def test_the_ledger_lists_what_was_not_run_and_refuses_what_is_damaged(tmp_path: Path) -> None:
+    assert "| area/x |  |  |  |  | not run |" in write_ledger(tmp_path, ["area/x"]).read_text()
+    (tmp_path / "x.results.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        write_ledger(tmp_path, ["x"])
+    assert [number(v) for v in (-1.38629, 8, None, "225 ± 2", 1e-5)] == ["−1.386", "8", "—", "225 ± 2", "1e−05"]
+
+
+def test_a_wheels_results_go_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aigc_lab.config import compose
+
+    composer = compose.Composer()
+    assert composer.results_root("minimax/dirac") == composer.experiments
+    monkeypatch.setattr(compose, "_package", lambda: composer.experiments.parent)
+    monkeypatch.chdir(tmp_path)
+    assert composer.results_root("minimax/dirac") == tmp_path / "experiments"
