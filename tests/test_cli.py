@@ -165,8 +165,8 @@ def test_compare_shows_every_family_and_flags_the_copycat(
 
     page = Collector()
     page.feed(Path("out/report.html").read_text())
-    assert all(reference.startswith("data:") for reference in page.references), "the file stands alone"
-    assert page.references and not page.tags & {"script", "link", "iframe"}
+    assert all(reference.startswith(("data:", "#")) for reference in page.references), "the file stands alone"
+    assert page.references and not page.tags & {"link", "iframe"}
     text = " ".join(page.texts)
     for part in ("none", "≤", "copies training data", "Training", "nearest", "held out", "pytest", "commit"):
         assert part in text or part in "".join(out)
@@ -175,14 +175,15 @@ def test_compare_shows_every_family_and_flags_the_copycat(
 def test_hostile_text_in_a_sample_stays_text(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     run = Run.open(trained["text"])
     stdout(capsys, "compare", str(run.path), QUICK)
-    (path,) = run.samples.glob("standard@*/texts.json")
+    (path,) = run.samples.glob("standard@*/exhibit.json")
     rows = json.loads(path.read_text())
-    rows[0]["sample"] = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>"
+    assert len({c["prompt"] for c in rows["continuations"]}) == 4 and len(rows["frontier"]) == 27
+    rows["texts"][0]["sample"] = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>"
     path.write_text(json.dumps(rows))
     stdout(capsys, "compare", str(run.path), QUICK)
     page = Collector()
     page.feed((run.path / "report.html").read_text())
-    assert "script" not in page.tags and all(r.startswith("data:") for r in page.references)
+    assert "img" not in page.tags and all(r.startswith(("data:", "#")) for r in page.references)
     assert any("<script>alert(1)</script>" in text for text in page.texts)
 
 

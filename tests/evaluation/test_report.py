@@ -28,7 +28,7 @@ from aigc_lab.evaluation.report.charts import Axis, pareto_front, thin
 from aigc_lab.evaluation.report.differences import HIDDEN, config_differences, without_secrets
 from aigc_lab.evaluation.report.grid import column_groups, heat_map
 from aigc_lab.evaluation.report.language import LANGUAGES, phrases
-from aigc_lab.evaluation.report.page import render
+from aigc_lab.evaluation.report.page import N_MARKS, render
 from aigc_lab.evaluation.subjects import Evaluated
 from aigc_lab.pictures import sheet, to_png
 from aigc_lab.run import Run
@@ -205,6 +205,34 @@ def test_a_reader_of_any_kind_finds_the_way(html: str) -> None:
     assert all(a.get("scope") for tag, a in outline.tags if tag == "th")
     levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), "no level of heading is skipped"
+
+
+def test_text_stands_out_from_what_is_behind_it() -> None:
+    """Contrast of at least 4.5 to 1, for lines and markers too (WCAG 2.2, 1.4.3)."""
+
+    def luminance(colour: str) -> float:
+        digits = colour if len(colour) == 6 else "".join(2 * c for c in colour)
+        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(a: str, b: str) -> float:
+        low, high = sorted([luminance(a), luminance(b)])
+        return (high + 0.05) / (low + 0.05)
+
+    css = (Path(report.__file__).parent / "report.css").read_text()
+    heat = re.findall(r"\.h\d+ { background: #(\w+); color: #(\w+); }", css)
+    assert len(heat) == 11 and all(contrast(*pair) >= 4.5 for pair in heat)
+    schemes = [
+        dict(re.findall(r"--(\w+): #(\w+);", block)) for block in re.findall(r":root {(.*?)}", css, re.DOTALL)
+    ]
+    light, dark = schemes[0], schemes[1]
+    assert set(light) == set(dark) == {*light, *(f"s{i}" for i in range(N_MARKS))}
+    for scheme in (light, dark):
+        for ink in ("ink", "soft", "accent", "warn"):
+            assert contrast(scheme[ink], scheme["paper"]) >= 4.5, ink
+        assert contrast(scheme["ink"], scheme["panel"]) >= 4.5 and contrast(scheme["ink"], scheme["mark"]) >= 4.5
+        assert all(contrast(scheme[f"s{i}"], scheme["paper"]) >= 4.5 for i in range(N_MARKS))
 
 
 def test_every_phrase_is_said_and_in_every_language() -> None:

@@ -7,8 +7,8 @@ from functools import cached_property
 
 Point = tuple[float, float]
 
-WIDTH, HEIGHT = 420, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+WIDTH, HEIGHT = 420, 264
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 12, 24
 """Margins, in the units of the drawing."""
 MOST_POINTS = 240
 """Of one line: more cannot be told apart at this width."""
@@ -102,8 +102,8 @@ class Chart:
         return [(self.at(self.x.low, t)[1], self.y.form(t)) for t in self.y.ticks]
 
     def path(self, points: Sequence[Point]) -> str:
-        """The `d` of an SVG path through the points."""
-        return "M" + "L".join(f"{x:g} {y:g}" for x, y in (self.at(*point) for point in thin(points)))
+        """The `d` of an SVG path through the points; a single one is drawn as a dot."""
+        return "M" + "L".join(f"{x:g} {y:g}" for x, y in (self.at(*point) for point in thin(points))) + "h0"
 
     def whiskers(self, series: Series) -> list[tuple[float, float, float]]:
         """(x, top, bottom) of each interval."""

@@ -3,6 +3,7 @@
 import base64
 import math
 import platform
+import re
 import shlex
 import struct
 from collections.abc import Mapping, Sequence
@@ -125,7 +126,7 @@ def render(evaluated: Sequence[Evaluated], tables: Sequence[Table], *, command: 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"visible": visible, "difference": format_difference}
+    environment.filters |= {"visible": visible, "label": label, "difference": format_difference}
     return environment.get_template("report.html.j2").render(
         say=say,
         attribute=attribute,
@@ -152,6 +153,11 @@ def render(evaluated: Sequence[Evaluated], tables: Sequence[Table], *, command: 
 def visible(text: str) -> str:
     """Control characters as the pictures that Unicode has of them; what a model of bytes emits can hold any."""
     return text.translate(_PICTURES)
+
+
+def label(text: str) -> Markup:
+    """A name that may be broken after its punctuation, where a column is narrow."""
+    return Markup("<wbr>").join(re.split(r"(?<=[/:_])", visible(text)))
 
 
 _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
