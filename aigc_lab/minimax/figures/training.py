@@ -38,7 +38,7 @@ def figure_one(snapshot: Snapshot, cells: Cells) -> Figure:
     tidy(judged, y="D(x)")
     judged.spines["right"].set(visible=True, color=SOFT)
     handles = [h for axes in (above, judged) for h in axes.get_legend_handles_labels()[0]]
-    above.legend(handles=handles, loc="upper center", ncols=4, fontsize=8, frameon=False)
+    above.legend(handles=handles, loc="upper center", ncols=4, fontsize=8, edgecolor="none")
     low, high = float(x[0]), float(x[-1])
     start = (low + high) / 2 + (high - low) / 8 * z  # z on the middle of its line, one unit as wide as an sd of x
     below.quiver(
