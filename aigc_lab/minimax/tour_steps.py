@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from matplotlib.figure import Figure
 from torch.distributions import Distribution, MixtureSameFamily
 
-from aigc_lab.minimax import exact, figures, modes, toy
+from aigc_lab.minimax import exact, figures, line, modes, toy
 from aigc_lab.minimax.figures.canvas import signed
 from aigc_lab.minimax.laws import Gaussians
+from aigc_lab.minimax.line import Cells
 from aigc_lab.minimax.tour import Effort, Picture, Say, Step, Text
-from aigc_lab.minimax.toy import Cells, Snapshot
+from aigc_lab.minimax.toy import Snapshot
 
 N_SAMPLES = 2500
 MOMENTS = (0.0, 0.1, 0.3, 0.6, 1.0)
@@ -27,8 +28,8 @@ def steps(p: Gaussians, q: Gaussians, effort: Effort, say: Say) -> Iterator[Step
     law = p.law()
     last = effort.line_steps
     at = sorted({round(last * (i / (effort.frames - 1)) ** 1.5) for i in range(effort.frames)})
-    snapshots = toy.train_line(law, at=at)
-    cells = [toy.in_cells(law, snapshot.generator) for snapshot in snapshots]
+    snapshots = line.train_line(law, at=at)
+    cells = [line.in_cells(law, snapshot.generator) for snapshot in snapshots]
     yield _algorithm(p, snapshots, cells)
     yield _value(law, snapshots, cells)
     yield _saturation(effort)
@@ -67,7 +68,7 @@ def _optimum(p: Gaussians, q: Gaussians) -> Step:
 def _algorithm(p: Gaussians, snapshots: Sequence[Snapshot], cells: Sequence[Cells]) -> Step:
     frames = [figures.figure_one(s, c) for s, c in zip(snapshots, cells, strict=True)]
     first, last = (exact.jensen_shannon(c.p, c.q) for c in (cells[0], cells[-1]))
-    k, n = toy.LINE_PACE.discriminator_steps, snapshots[-1].step
+    k, n = line.LINE_PACE.discriminator_steps, snapshots[-1].step
     return Step(
         formula=f"repeat: {k} steps of D up V(D, G), then one step of G down E_z [log(1 − D(G(z)))]",
         en=Text(
@@ -93,14 +94,14 @@ def _algorithm(p: Gaussians, snapshots: Sequence[Snapshot], cells: Sequence[Cell
 
 
 def _value(law: Distribution, snapshots: Sequence[Snapshot], cells: Sequence[Cells]) -> Step:
-    standings = [toy.stand(law, s, c) for s, c in zip(snapshots, cells, strict=True)]
+    standings = [line.stand(law, s, c) for s, c in zip(snapshots, cells, strict=True)]
     last = standings[-1]
     gap = last.optimum - last.value
     return Step(
         formula="C(G) − V(D, G) = ∫ (p + p_g) KL(Ber(D*) || Ber(D)) ≥ 0",
         en=Text(
             "The value of the game while it is played",
-            f"The same game. V is measured on {toy.N_HELD_OUT:,} held-out points; C(G_t) is exact. The shaded "
+            f"The same game. V is measured on {line.N_HELD_OUT:,} held-out points; C(G_t) is exact. The shaded "
             "gap is what the discriminator still misses; the distance of C(G_t) from −log 4 is what the "
             f"generator still misses, 2 JSD. At the end V = {signed(last.value, 4)} ± {last.error:.4f} and "
             f"C(G) = {signed(last.optimum, 4)}, a gap of {signed(gap, 4)}. A V near −log 4 alone proves "
@@ -108,7 +109,7 @@ def _value(law: Distribution, snapshots: Sequence[Snapshot], cells: Sequence[Cel
         ),
         zh=Text(
             "对弈过程中的博弈值",
-            f"同一场对弈。V 在 {toy.N_HELD_OUT:,} 个留出点上测得，C(G_t) 是精确值。阴影是判别器尚未看出的部分；"
+            f"同一场对弈。V 在 {line.N_HELD_OUT:,} 个留出点上测得，C(G_t) 是精确值。阴影是判别器尚未看出的部分；"
             f"C(G_t) 到 −log 4 的距离是生成器尚差的部分，即 2 JSD。结束时 V = {signed(last.value, 4)} ± "
             f"{last.error:.4f}，C(G) = {signed(last.optimum, 4)}，相差 {signed(gap, 4)}。仅凭 V 接近 −log 4 说"
             "明不了什么：总是回答 ½ 的判别器也是如此。",

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from aigc_lab.minimax import exact
 from aigc_lab.minimax.figures.canvas import DISCRIMINATOR, EXACT, FAINT, GENERATED, REAL, SOFT, legend, tidy
-from aigc_lab.minimax.toy import Cells, Snapshot, Standing, quantiles
+from aigc_lab.minimax.line import Cells, Standing, quantiles
+from aigc_lab.minimax.toy import Snapshot
 
 N_ARROWS = 31
 DENSITY_ROOM = 1.6
