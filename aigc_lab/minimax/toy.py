@@ -89,17 +89,19 @@ def train(
         at: the steps, increasing, at which snapshots are taken; training ends with the last.
     """
     rng = torch.Generator().manual_seed(seed)
-    data, n = draw(law, N_DATA, seed=seed), pace.batch
+    data, n, last = draw(law, N_DATA, seed=seed), pace.batch, max(1, at[-1])
     optimizers = [
         torch.optim.Adam(player.parameters(), lr=lr, betas=pace.betas, fused=True)
         for player, lr in ((discriminator, pace.discriminator_lr), (generator, pace.generator_lr))
     ]
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: pace.at(step / at[-1])[0]) for o in optimizers]
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: pace.at(step / last)[0]) for o in optimizers]
     taken = []
     for step in range(at[-1] + 1):
         if step in at:
             taken.append(Snapshot(step, copy.deepcopy(generator), copy.deepcopy(discriminator)))
-        _, gamma = pace.at(step / at[-1])
+        if step == at[-1]:
+            break
+        _, gamma = pace.at(step / last)
         for _ in range(pace.discriminator_steps):
             real, z = data[torch.randint(N_DATA, (n,), generator=rng)], latents(n, latent_dim, rng)
             points = torch.cat([real, generator(z).detach()]).requires_grad_(gamma > 0)
