@@ -91,9 +91,18 @@ def run_tour(p: Gaussians, q: Gaussians, output: Path, effort: Effort, say: Say,
         sys.stdout.flush()
         shown.append(step)
         if waits:
-            console.input("[dim]Enter for the next step[/dim] ")
+            waits = pause(console)
     write_page(shown, output, quick=effort == QUICK, made_by=made_by)
     print(output, flush=True)
+
+
+def pause(console: "Console") -> bool:
+    """Wait for Enter; False at the end of the input: the reader wants the rest at once."""
+    try:
+        console.input("[dim]Enter for the next step, Ctrl-D for the rest at once[/dim] ")
+    except EOFError:
+        return False
+    return True
 
 
 def show(console: "Console", number: int, step: Step) -> None:

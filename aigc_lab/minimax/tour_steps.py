@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from matplotlib.figure import Figure
 from torch.distributions import Distribution, MixtureSameFamily
 
-from aigc_lab.minimax import exact, figures, modes, toy
+from aigc_lab.minimax import exact, figures, line, modes, toy
 from aigc_lab.minimax.figures.canvas import signed
 from aigc_lab.minimax.laws import Gaussians
+from aigc_lab.minimax.line import Cells
 from aigc_lab.minimax.tour import Effort, Picture, Say, Step, Text
-from aigc_lab.minimax.toy import Cells, Snapshot
+from aigc_lab.minimax.toy import Snapshot
 
 N_SAMPLES = 2500
 MOMENTS = (0.0, 0.1, 0.3, 0.6, 1.0)
@@ -27,8 +28,8 @@ def steps(p: Gaussians, q: Gaussians, effort: Effort, say: Say) -> Iterator[Step
     law = p.law()
     last = effort.line_steps
     at = sorted({round(last * (i / (effort.frames - 1)) ** 1.5) for i in range(effort.frames)})
-    snapshots = toy.train_line(law, at=at)
-    cells = [toy.in_cells(law, snapshot.generator) for snapshot in snapshots]
+    snapshots = line.train_line(law, at=at)
+    cells = [line.in_cells(law, snapshot.generator) for snapshot in snapshots]
     yield _algorithm(p, snapshots, cells)
     yield _value(law, snapshots, cells)
     yield _saturation(effort)
@@ -52,10 +53,10 @@ def _optimum(p: Gaussians, q: Gaussians) -> Step:
         ),
         zh=Text(
             "最优判别器与它能达到的值",
-            f"设数据分布 p = {p},生成分布 q = {q}。生成器固定时,最优判别器就是“x 为真”的后验概率(命题 1),此时 "
-            f"V = {signed(value)},JSD = {jsd:.6f}。q 越接近 p,该值越小;当且仅当两者相等时等于 −log 4 = "
-            "−1.386294(定理 1)。任何其他 D 恰好差 ∫ (p + q) KL(Ber(D*) || Ber(D)):下图中各判别器的 logit 是 "
-            "D* 的 s 倍。",
+            f"设数据分布 p = {p}，生成分布 q = {q}。生成器固定时，最优判别器就是“x 为真”的后验概率（命题 1），"
+            f"此时 V = {signed(value)}，JSD = {jsd:.6f}。q 越接近 p，该值越小；当且仅当两者相等时等于 −log 4 = "
+            "−1.386294（定理 1）。任何其他 D 恰好差 ∫ (p + q) KL(Ber(D*) || Ber(D))：下图中各判别器的 logit 是"
+            " D* 的 s 倍。",
         ),
         pictures=(
             _drawn(figures.optimum(real, fake), "both densities and the exact optimal discriminator"),
@@ -67,7 +68,7 @@ def _optimum(p: Gaussians, q: Gaussians) -> Step:
 def _algorithm(p: Gaussians, snapshots: Sequence[Snapshot], cells: Sequence[Cells]) -> Step:
     frames = [figures.figure_one(s, c) for s, c in zip(snapshots, cells, strict=True)]
     first, last = (exact.jensen_shannon(c.p, c.q) for c in (cells[0], cells[-1]))
-    k, n = toy.LINE_PACE.discriminator_steps, snapshots[-1].step
+    k, n = line.LINE_PACE.discriminator_steps, snapshots[-1].step
     return Step(
         formula=f"repeat: {k} steps of D up V(D, G), then one step of G down E_z [log(1 − D(G(z)))]",
         en=Text(
@@ -77,10 +78,10 @@ def _algorithm(p: Gaussians, snapshots: Sequence[Snapshot], cells: Sequence[Cell
             f"has mass it is free to be anything. JSD(p, p_g) went from {first:.4f} to {last:.4f}.",
         ),
         zh=Text(
-            "算法 1:两个网络的对弈",
-            f"使用论文本来的损失,数据 p = {p},生成器共 {n:,} 步。p_g 沿箭头 z → x 移向 D 较高处;训练得到的 D 追"
-            f"随此刻精确的 D*(虚线);两个分布都没有质量的地方,D 可取任意值。JSD(p, p_g) 由 {first:.4f} 变为 "
-            f"{last:.4f}。",
+            "算法 1：两个网络的对弈",
+            f"使用论文本来的损失，数据 p = {p}，生成器共 {n:,} 步。p_g 沿箭头 z → x 移向 D 较高处；训练得到的 "
+            f"D 追随此刻精确的 D*（虚线）；两个分布都没有质量的地方，D 可取任意值。JSD(p, p_g) 由 {first:.4f} "
+            f"变为 {last:.4f}。",
         ),
         pictures=(
             Picture(
@@ -93,14 +94,14 @@ def _algorithm(p: Gaussians, snapshots: Sequence[Snapshot], cells: Sequence[Cell
 
 
 def _value(law: Distribution, snapshots: Sequence[Snapshot], cells: Sequence[Cells]) -> Step:
-    standings = [toy.stand(law, s, c) for s, c in zip(snapshots, cells, strict=True)]
+    standings = [line.stand(law, s, c) for s, c in zip(snapshots, cells, strict=True)]
     last = standings[-1]
     gap = last.optimum - last.value
     return Step(
         formula="C(G) − V(D, G) = ∫ (p + p_g) KL(Ber(D*) || Ber(D)) ≥ 0",
         en=Text(
             "The value of the game while it is played",
-            f"The same game. V is measured on {toy.N_HELD_OUT:,} held-out points; C(G_t) is exact. The shaded "
+            f"The same game. V is measured on {line.N_HELD_OUT:,} held-out points; C(G_t) is exact. The shaded "
             "gap is what the discriminator still misses; the distance of C(G_t) from −log 4 is what the "
             f"generator still misses, 2 JSD. At the end V = {signed(last.value, 4)} ± {last.error:.4f} and "
             f"C(G) = {signed(last.optimum, 4)}, a gap of {signed(gap, 4)}. A V near −log 4 alone proves "
@@ -108,10 +109,10 @@ def _value(law: Distribution, snapshots: Sequence[Snapshot], cells: Sequence[Cel
         ),
         zh=Text(
             "对弈过程中的博弈值",
-            f"同一场对弈。V 在 {toy.N_HELD_OUT:,} 个留出点上测得,C(G_t) 是精确值。阴影是判别器尚未看出的部分"
-            f";C(G_t) 到 −log 4 的距离是生成器尚差的部分,即 2 JSD。结束时 V = {signed(last.value, 4)} ± "
-            f"{last.error:.4f},C(G) = {signed(last.optimum, 4)},相差 {signed(gap, 4)}。仅凭 V 接近 −log 4 说明"
-            "不了什么:总是回答 ½ 的判别器也是如此。",
+            f"同一场对弈。V 在 {line.N_HELD_OUT:,} 个留出点上测得，C(G_t) 是精确值。阴影是判别器尚未看出的部分；"
+            f"C(G_t) 到 −log 4 的距离是生成器尚差的部分，即 2 JSD。结束时 V = {signed(last.value, 4)} ± "
+            f"{last.error:.4f}，C(G) = {signed(last.optimum, 4)}，相差 {signed(gap, 4)}。仅凭 V 接近 −log 4 说"
+            "明不了什么：总是回答 ½ 的判别器也是如此。",
         ),
         pictures=(
             _drawn(figures.value_curves(standings), "held-out V, the exact C(G_t) and −log 4 over training"),
@@ -132,9 +133,9 @@ def _saturation(effort: Effort) -> Step:
         ),
         zh=Text(
             "论文为何改用另一种损失",
-            "N(0, 1) 对 N(θ, 1),两种梯度都取在 D* 处。两个分布分开后,判别器十分确定,极小极大损失的梯度按 "
-            "exp(−θ²/8) 消失(峰值在 θ = 1.636);非饱和损失的梯度趋于 θ。根源在于距离本身:JSD 止于 log 2,而 "
-            "Wasserstein 距离的斜率不变。",
+            "N(0, 1) 对 N(θ, 1)，两种梯度都取在 D* 处。两个分布分开后，判别器十分确定，极小极大损失的梯度按 "
+            "exp(−θ²/8) 消失（峰值在 θ = 1.636）；非饱和损失的梯度趋于 θ。根源在于距离本身：JSD 止于 log 2，而"
+            " Wasserstein 距离的斜率不变。",
         ),
         pictures=(_drawn(figures.saturation(separations), "both gradients, JSD and W1 against separation"),),
     )
@@ -151,10 +152,10 @@ def _dynamics() -> Step:
             "converge, as their eigenvalues say.",
         ),
         zh=Text(
-            "训练为何绕圈:Dirac-GAN",
-            "双方各一个参数(Mescheder 等人 2018)。从 (1, 1) 出发,步长 0.2,共 500 步:原始博弈在同步下降时向外盘"
-            "旋,交替下降时绕圈;WGAN 的截断与梯度惩罚始终不能停下;数据加噪、R1 与共识优化则收敛,与特征值的预测"
-            "一致。",
+            "训练为何绕圈：Dirac-GAN",
+            "双方各一个参数（Mescheder 等人 2018）。从 (1, 1) 出发，步长 0.2，共 500 步：原始博弈在同步下降时"
+            "向外盘旋，交替下降时绕圈；WGAN 的截断与梯度惩罚始终不能停下；数据加噪、R1 与共识优化则收敛，与特"
+            "征值的预测一致。",
         ),
         pictures=(_drawn(figures.phase_portraits(), "nine methods in the plane of θ and ψ", svg=False),),
     )
@@ -171,8 +172,8 @@ def _eigenvalues() -> Step:
         ),
         zh=Text(
             "R1 如何移动特征值",
-            "没有惩罚时两个特征值都在虚轴上,没有向内的力。γ 把它们推向左边;γ = 1 时相遇,此时最快;再大则其中一"
-            "个退回 0 附近,训练变慢。γ 太小时,有限的步长 h 仍会发散。",
+            "没有惩罚时两个特征值都在虚轴上，没有向内的力。γ 把它们推向左边；γ = 1 时相遇，此时最快；再大则其"
+            "中一个退回 0 附近，训练变慢。γ 太小时，有限的步长 h 仍会发散。",
         ),
         pictures=(_drawn(figures.eigenvalue_locus(), "eigenvalues and rates against γ"),),
     )
@@ -198,11 +199,11 @@ def _modes(effort: Effort, say: Say) -> Step:
             "and one seed each: an illustration on modes wider than PacGAN's, no benchmark.",
         ),
         zh=Text(
-            "模式:博弈值看不到的东西",
-            f"{N_SAMPLES:,} 个样本,灰色圆盘半径为 3 个标准差。找到的模式数、落在圆盘内的比例、各模式份额的 KL "
-            f"要放在一起读;虚线是完美采样器的得分。依次为:环(标准差 {RING_SD})上的普通非饱和 GAN;带 R1 + R2、判"
-            f"别器使用傅里叶特征的相对论 GAN;后者用于 5 × 5 网格(标准差 {GRID_SD})。各 {effort.plane_steps:,} "
-            "步、一个随机种子:模式比 PacGAN 的宽,仅作说明,并非基准。",
+            "模式：博弈值看不到的东西",
+            f"{N_SAMPLES:,} 个样本，灰色圆盘半径为 3 个标准差。找到的模式数、落在圆盘内的比例、各模式份额的 KL "
+            f"要放在一起读；虚线是完美采样器的得分。依次为：环（标准差 {RING_SD}）上的普通非饱和 GAN；带 R1 + "
+            f"R2、判别器使用傅里叶特征的相对论 GAN；后者用于 5 × 5 网格（标准差 {GRID_SD}）。各 "
+            f"{effort.plane_steps:,} 步、一个随机种子：模式比 PacGAN 的宽，仅作说明，并非基准。",
         ),
         pictures=(
             _strip(plain, ring, "Ring of 8: plain non-saturating GAN"),

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 from torch.distributions import Normal
 
-from aigc_lab.minimax import exact, figures, games, modes, toy
+from aigc_lab.minimax import exact, figures, games, line, modes, toy
 from aigc_lab.minimax.figures import dynamics
 
 
@@ -37,7 +37,7 @@ def untrained(generator: nn.Module) -> toy.Snapshot:
 def test_figure_one_dashes_the_exact_discriminator() -> None:
     """A generator of known law, 1 + z/2 ~ N(1, 1/4)."""
     generator = toy.Affine(0.5, 1.0)
-    cells = toy.in_cells(P, generator)
+    cells = line.in_cells(P, generator)
     figure = figures.figure_one(untrained(generator), cells)
     x, dashed = curve(figure, "D*")
     q = normal(1.0, 0.5)
@@ -84,7 +84,7 @@ def test_phase_portraits_end_where_the_eigenvalues_say() -> None:
 
 
 def ends_of(axes: Axes) -> list[float]:
-    named = {str(line.get_label()): line for line in axes.get_lines()}
+    named = {str(drawn.get_label()): drawn for drawn in axes.get_lines()}
     return [math.hypot(*named[name].get_xydata()[-1]) for name in ("simultaneous", "alternating")]
 
 
@@ -115,9 +115,9 @@ def test_a_strip_draws_the_ceilings() -> None:
 
 
 def test_the_paper_s_game_is_won_and_its_value_is_below_the_optimum() -> None:
-    snapshots = toy.train_line(P, at=[0, 40, 160])
-    cells = [toy.in_cells(P, s.generator) for s in snapshots]
-    standings = [toy.stand(P, s, c) for s, c in zip(snapshots, cells, strict=True)]
+    snapshots = line.train_line(P, at=[0, 40, 160])
+    cells = [line.in_cells(P, s.generator) for s in snapshots]
+    standings = [line.stand(P, s, c) for s, c in zip(snapshots, cells, strict=True)]
     assert exact.jensen_shannon(cells[-1].p, cells[-1].q) < 0.02 < exact.jensen_shannon(cells[0].p, cells[0].q)
     for standing in standings:
         assert standing.value < standing.optimum + 4 * standing.error
@@ -130,7 +130,7 @@ def test_the_paper_s_game_is_won_and_its_value_is_below_the_optimum() -> None:
 
 def test_training_depends_on_the_seed_alone_and_leaves_the_global_state() -> None:
     state = torch.random.get_rng_state()
-    first, second = (toy.train_line(P, at=[3])[0].generator.state_dict() for _ in range(2))
+    first, second = (line.train_line(P, at=[3])[0].generator.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(state, torch.random.get_rng_state())
 

@@ -57,7 +57,7 @@ def to_gif(figures: Sequence[Figure], *, seconds: float = 8.0, rest: float = 2.0
     """An endless animation of figures of one size, of that length, that rests on the last."""
     frames = [_pixels(figure) for figure in figures]
     # one palette for all frames, of the last: a palette of its own for each would flicker
-    palette = frames[-1].quantize(GIF_COLOURS)
+    palette = frames[-1].quantize(GIF_COLOURS, method=Image.Quantize.MAXCOVERAGE)
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     each = round(1000 * seconds / len(frames))
     durations = [each] * (len(frames) - 1) + [round(1000 * rest)]

@@ -122,7 +122,7 @@ def eigenvalue_locus(gammas: tuple[float, ...] = GAMMAS) -> Figure:
     plane.annotate("γ = 0: ±i/2, a circle", (0, 0.5), (-1.3, 0.54), fontsize=8, va="center", arrowprops=lead)
     plane.annotate("γ = 1: they meet", (-0.5, 0), (-1.4, -0.3), fontsize=8, arrowprops=lead)
     plane.text(0.06, -0.56, "unstable", fontsize=8, color=SOFT, rotation=90, ha="center", va="bottom")
-    plane.set(xlim=(-2, 0.12), ylim=(-0.62, 0.62))
+    plane.set(xlim=(-2, 0.12), ylim=(-0.62, 0.62), xticks=[-2, -1.5, -1, -0.5, 0])
     bar = figure.colorbar(dots, ax=plane, shrink=0.9, ticks=[0, 0.5, 1, 1.5, 2])
     bar.set_label("γ", fontsize=9)
     bar.ax.tick_params(labelsize=8)

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from aigc_lab.minimax import exact
 from aigc_lab.minimax.figures.canvas import DISCRIMINATOR, EXACT, FAINT, GENERATED, REAL, SOFT, legend, tidy
-from aigc_lab.minimax.toy import Cells, Snapshot, Standing, quantiles
+from aigc_lab.minimax.line import Cells, Standing, quantiles
+from aigc_lab.minimax.toy import Snapshot
 
 N_ARROWS = 31
 DENSITY_ROOM = 1.6
@@ -38,7 +39,7 @@ def figure_one(snapshot: Snapshot, cells: Cells) -> Figure:
     tidy(judged, y="D(x)")
     judged.spines["right"].set(visible=True, color=SOFT)
     handles = [h for axes in (above, judged) for h in axes.get_legend_handles_labels()[0]]
-    above.legend(handles=handles, loc="upper center", ncols=4, fontsize=8, frameon=False)
+    above.legend(handles=handles, loc="upper center", ncols=4, fontsize=8, edgecolor="none")
     low, high = float(x[0]), float(x[-1])
     start = (low + high) / 2 + (high - low) / 8 * z  # z on the middle of its line, one unit as wide as an sd of x
     below.quiver(
