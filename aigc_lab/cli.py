@@ -230,7 +230,8 @@ def reproduce(name: str, quick: bool, runs_dir: str | None, as_json: bool, confi
     say(f"reproducing {name}{' (quick)' if quick else ''}, {len(plan.trials)} trials (importing torch)")
     from aigc_lab.reproduce import reproduction
 
-    results = reproduction.reproduce(plan, with_claims=composer.with_claims(), say=say)
+    beside = [n for n in composer.with_claims() if composer.results_root(n) == plan.root]
+    results = reproduction.reproduce(plan, with_claims=beside, say=say)
     reproduction.print_results(results)
     print(f"results: {plan.results_path}")
     if as_json:

@@ -1,11 +1,9 @@
 """Multi-layer perceptrons on points and on flattened images."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
-from typing import ClassVar
 
 from torch import nn
 
@@ -21,7 +19,6 @@ class MLP:
     """
 
     hidden: list[PositiveInt]
-    activation: ClassVar[Callable[..., nn.Module]] = partial(nn.LeakyReLU, 0.2)
 
     def encoder(self, shape: Shape, n_out: int) -> nn.Module:
         """Items [B, *shape] -> vectors [B, n_out]."""
@@ -34,8 +31,11 @@ class MLP:
     def _layers(self, sizes: Sequence[int]) -> list[nn.Module]:
         layers: list[nn.Module] = [nn.Linear(sizes[0], sizes[1])]
         for n_in, n_out in pairwise(sizes[1:]):
-            layers += [self.activation(), nn.Linear(n_in, n_out)]
+            layers += [self._activation(), nn.Linear(n_in, n_out)]
         return layers
+
+    def _activation(self) -> nn.Module:
+        return nn.LeakyReLU(0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,4 +44,5 @@ class SmoothMLP(MLP):
     every bend: on the line and in the plane a discriminator of 64 units so resolves what a generator lacks.
     """
 
-    activation: ClassVar[Callable[..., nn.Module]] = nn.Tanh
+    def _activation(self) -> nn.Module:
+        return nn.Tanh()
