@@ -14,6 +14,7 @@ from aigc_lab.minimax.modes import HIGH_QUALITY_SD, coverage, perfect_coverage
 MARGIN = 0.3
 """Of the mixture's reach, around it."""
 N_DRAWN = 1000
+OPAQUE = {"fc": "white", "ec": "none", "pad": 0.6}
 
 
 def mode_strip(samples: Sequence[tuple[int, Tensor]], mixture: MixtureSameFamily, *, title: str = "") -> Figure:
@@ -41,7 +42,7 @@ def mode_strip(samples: Sequence[tuple[int, Tensor]], mixture: MixtureSameFamily
     for axes, (name, values, best, form), color in bars:
         places = range(len(values))
         drawn = axes.bar(places, values, color=color, width=0.7)
-        axes.bar_label(drawn, [form.format(v) for v in values], fontsize=7.5, padding=1)
+        axes.bar_label(drawn, [form.format(v) for v in values], fontsize=7.5, padding=2, zorder=5, bbox=OPAQUE)
         axes.axhline(best, color=EXACT, ls="--", lw=1.2)
         axes.set_xticks(places, [f"{step:,}" for step, _ in samples])
         axes.set_ylim(0, 1.18 * max(*values, best))
