@@ -14,7 +14,7 @@ quickstart: $(VENV)/installed ## Train a text Transformer, a GAN, a VAE and a pi
 	$(BIN)/aigc quickstart
 
 test: $(VENV)/installed-dev ## Run the fast tests (at most 6 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/installed-dev lint ## Run every test, the slow ones too, and the linters
 	$(BIN)/python -m pytest

@@ -1,6 +1,7 @@
 """The verbs. Nothing heavy is imported before a verb needs it: torch takes 3 seconds, Lightning 9."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -115,40 +116,65 @@ def sample(run: str, n: int, seed: int, output: Path | None, **text_options: Any
     print(f"samples: {sample_to_file(opened, n=n, seed=seed, output=output, **text_options)}")
 
 
+every_metric = click.option(
+    "--all", "every", is_flag=True, help="Show every metric and control, not only the main ones."
+)
+
+
 @verb()
-@click.argument("subjects", nargs=-1, required=True, metavar="(RUN|control:NAME|OVERRIDE)...")
+@click.argument("subjects", nargs=-1, metavar="(RUN|control:NAME|OVERRIDE)...")
 @click.option("--data", help="Data set of the controls, e.g. digits or pydoc; a run brings its own.")
+@click.option("--calibrate", is_flag=True, help="Draw which metric sees which fault: controls by metrics.")
+@every_metric
 @as_json
 @config_dir
-def evaluate(subjects: tuple[str, ...], data: str | None, as_json: bool, config_dir: str | None) -> None:
+def evaluate(
+    subjects: tuple[str, ...],
+    data: str | None,
+    calibrate: bool,
+    every: bool,
+    as_json: bool,
+    config_dir: str | None,
+) -> None:
     """Score runs and controls, and append the scores to each run's results.jsonl.
 
     \b
     aigc evaluate runs/image/digits_gan/20261122-101500-3f2a
     aigc evaluate control:copycat --data digits evaluation.n=200
+    aigc evaluate --calibrate --data digits
     """
+    if calibrate and data:
+        subjects = ("control:oracle", *subjects)
     evaluated = _evaluated(subjects, data, config_dir, anew=True)
     from aigc_lab.evaluation import compare as comparing
+    from aigc_lab.evaluation.tabulate import print_table
 
     found = comparing.tables(evaluated)
     for table in found:
-        comparing.print_table(table)
+        print_table(table, every=every)
+    more = {"calibrations": _calibrations(evaluated)} if calibrate else {}
     if as_json:
-        print(comparing.to_json(found))
+        print(comparing.to_json(found, **more))
 
 
 @verb()
-@click.argument("subjects", nargs=-1, required=True, metavar="(RUN|control:NAME|OVERRIDE)...")
+@click.argument("subjects", nargs=-1, metavar="(RUN|control:NAME|OVERRIDE)...")
 @click.option("--data", help="Data set of the controls; a run brings its own.")
+@click.option("--baseline", metavar="RUN", help="Show what the others score less this one, with intervals.")
 @click.option("--output", type=click.Path(path_type=Path), help="The report's file [runs_dir/report.html].")
-@click.option("--markdown", is_flag=True, help="Print the tables in Markdown.")
+@click.option("--markdown", "style", flag_value="markdown", help="Print the tables in Markdown.")
+@click.option("--latex", "style", flag_value="latex", help="Print the tables in LaTeX (booktabs).")
+@click.option("--csv", "style", flag_value="csv", help="Print every field of every score as CSV.")
+@every_metric
 @as_json
 @config_dir
 def compare(
     subjects: tuple[str, ...],
     data: str | None,
+    baseline: str | None,
     output: Path | None,
-    markdown: bool,
+    style: str | None,
+    every: bool,
     as_json: bool,
     config_dir: str | None,
 ) -> None:
@@ -156,16 +182,24 @@ def compare(
 
     Runs that have no scores under the protocol yet are evaluated first.
     """
+    if baseline and baseline.startswith("control:"):
+        raise UserError(f"--baseline={baseline}: name a run; controls stand in every table anyway")
+    if baseline and baseline not in subjects:
+        subjects = (baseline, *subjects)
     evaluated = _evaluated(subjects, data, config_dir, anew=False)
     from aigc_lab.evaluation import compare as comparing
     from aigc_lab.evaluation.report import write_report
+    from aigc_lab.evaluation.tabulate import FORMATS, print_table
 
-    found = comparing.tables(evaluated)
-    for table in found:
-        if markdown:
-            print(comparing.to_markdown(table))
-        else:
-            comparing.print_table(table)
+    name = next(
+        (e.name for e in evaluated if e.run and baseline and e.run.path == Path(baseline).absolute()), None
+    )
+    found = comparing.tables(evaluated, baseline=name)
+    if style:
+        print(FORMATS[style](found, every=every))
+    else:
+        for table in found:
+            print_table(table, every=every)
     path = write_report(evaluated, found, output, command=["aigc", *sys.argv[1:]])
     print(f"report: {path}")
     if as_json:
@@ -196,7 +230,8 @@ def reproduce(name: str, quick: bool, runs_dir: str | None, as_json: bool, confi
     say(f"reproducing {name}{' (quick)' if quick else ''}, {len(plan.trials)} trials (importing torch)")
     from aigc_lab.reproduce import reproduction
 
-    results = reproduction.reproduce(plan, with_claims=composer.with_claims(), say=say)
+    beside = [n for n in composer.with_claims() if composer.results_root(n) == plan.root]
+    results = reproduction.reproduce(plan, with_claims=beside, say=say)
     reproduction.print_results(results)
     print(f"results: {plan.results_path}")
     if as_json:
@@ -207,13 +242,25 @@ def reproduce(name: str, quick: bool, runs_dir: str | None, as_json: bool, confi
 
 @verb()
 @click.argument("runs_dir", default="runs")
+@click.option("--where", help="Only scored runs for which this holds: \"gap_closed > 0.8 and data = 'digits'\"")
 @as_json
-def runs(runs_dir: str, as_json: bool) -> None:
-    """List the runs below RUNS_DIR with their status and headline scores."""
-    from aigc_lab.listing import list_runs, print_runs
+def runs(runs_dir: str, where: str | None, as_json: bool) -> None:
+    """List the runs below RUNS_DIR with their status and headline scores.
 
-    found = list_runs(runs_dir)
-    print_runs(found, runs_dir)
+    \b
+    aigc runs
+    aigc runs --where "gap_closed > 0.8 and recall > 0.5"
+
+    The columns that --where may use are those of the table `runs` in RUNS_DIR/results.sqlite.
+    """
+    from aigc_lab.listing import list_runs, print_query, print_runs, query_runs
+
+    if where is not None:
+        found = query_runs(runs_dir, where)
+        print_query(found)
+    else:
+        found = list_runs(runs_dir)
+        print_runs(found, runs_dir)
     if as_json:
         print(json.dumps({"runs": found}))
 
@@ -241,6 +288,25 @@ def quickstart(runs_dir: str) -> None:
     run_quickstart(runs_dir, say)
 
 
+@verb()
+@click.option("--p", "real", default="N(0, 1)", show_default=True, metavar="LAW", help="The data's law.")
+@click.option("--q", "fake", default="N(1, 1)", show_default=True, metavar="LAW", help="A generator's law.")
+@click.option("--output", type=click.Path(path_type=Path), default="minimax.html", show_default=True)
+@click.option("--quick", is_flag=True, help="Shorter games: 15 seconds instead of 90.")
+def minimax(real: str, fake: str, output: Path, quick: bool) -> None:
+    """The minimax game step by step, here and as one page with all figures.
+
+    A LAW is N(MEAN, SD) or a sum of them, e.g. "0.3 N(-2, 0.5) + 0.7 N(2, 0.5)".
+    """
+    from aigc_lab.minimax.laws import parse_law
+    from aigc_lab.minimax.tour import FULL, QUICK, check_output, run_tour
+
+    p, q = parse_law(real), parse_law(fake)
+    check_output(output)
+    made_by = f"{shlex.join(['aigc', *sys.argv[1:]])} (aigc_lab {__version__})"
+    run_tour(p, q, output, QUICK if quick else FULL, say, made_by=made_by)
+
+
 def _evaluated(
     subjects: tuple[str, ...], data: str | None, config_dir: str | None, *, anew: bool
 ) -> list["Evaluated"]:
@@ -253,6 +319,21 @@ def _evaluated(
     from aigc_lab.evaluation.subjects import evaluate as evaluate_subjects
 
     return evaluate_subjects(named, config, data_given=data is not None, anew=anew, say=say)
+
+
+def _calibrations(evaluated: list["Evaluated"]) -> list[dict[str, Any]]:
+    """Print and draw the calibration of every data set that was evaluated."""
+    from aigc_lab.evaluation import calibration
+
+    found = []
+    for harness in {id(e.harness): e.harness for e in evaluated}.values():
+        say(f"scoring the controls of {harness.spec.name} at fewer samples")
+        made = calibration.calibrate(harness)
+        calibration.print_calibration(made)
+        path = calibration.save_heat_map(made, Path.cwd())
+        print(f"heat map: {path}")
+        found.append(made.to_json() | {"heat_map": str(path)})
+    return found
 
 
 def say(message: str) -> None:

@@ -47,6 +47,7 @@ def run_quickstart(runs_dir: str, say: Callable[[str], None]) -> Path:
     from aigc_lab.evaluation import compare
     from aigc_lab.evaluation.report import write_report
     from aigc_lab.evaluation.subjects import evaluate
+    from aigc_lab.evaluation.tabulate import print_table
 
     runs = []
     for i, (name, config) in enumerate(configs.items(), 1):
@@ -58,7 +59,7 @@ def run_quickstart(runs_dir: str, say: Callable[[str], None]) -> Path:
     evaluated = evaluate(runs, protocol, data_given=False, anew=True, say=say)
     tables = compare.tables(evaluated)
     for table in tables:
-        compare.print_table(table)
+        print_table(table, every=False)
     path = write_report(evaluated, tables, Path(runs_dir, "report.html"), command=["aigc", "quickstart"])
     say(f"done in {(time.monotonic() - began) / 60:.1f} minutes; open this file in a browser")
     print(path, flush=True)

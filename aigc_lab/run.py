@@ -88,6 +88,11 @@ class Run:
         """<experiment>/<id>, as the run stands below its runs folder."""
         return f"{self.config().name}/{self.path.name}"
 
+    @property
+    def runs_dir(self) -> Path:
+        """The folder of all runs: `name` stands below it."""
+        return self.path.parents[len(Path(self.config().name).parts)]
+
     @classmethod
     def create(cls, path: Path, config: Config, argv: list[str]) -> "Run":
         """A new run directory with its configuration and provenance, renamed into place when complete.

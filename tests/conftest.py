@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may download
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small only wait for a second thread
 
 TINY = {
     "text": [

@@ -36,7 +36,7 @@ def test_every_experiment_and_every_option_composes() -> None:
         "image/digits_pixels",
     } <= set(experiments)
     for name in experiments:
-        assert composer.train([f"experiment={name}"]).name == name
+        assert composer.reproduction([f"experiment={name}"]).name == name
     given = {"text_file": ["data.path=x"], "image_folder": ["data.path=x", "model=gan"]}
     for group in composer.groups():
         for option in composer.options(group):
@@ -69,8 +69,8 @@ def test_the_wheel_brings_its_configs(tmp_path: Path) -> None:
     code = (
         "import aigc_lab; from aigc_lab.config.compose import Composer; c = Composer()\n"
         "from aigc_lab.evaluation import report; from jinja2 import PackageLoader\n"
-        "PackageLoader('aigc_lab.evaluation', '.').list_templates().index('report.html.j2')\n"
-        "print(aigc_lab.__file__, *[c.train([f'experiment={e}']).name for e in c.options('experiment')])"
+        "PackageLoader('aigc_lab.evaluation.report', '.').list_templates().index('report.html.j2')\n"
+        "print(aigc_lab.__file__, *[c.reproduction([f'experiment={e}']).name for e in c.options('experiment')])"
     )
     done = subprocess.run(
         [python, "-c", code], cwd=tmp_path / "empty", capture_output=True, text=True, timeout=120

@@ -78,7 +78,8 @@ def test_from_an_experiment_to_its_ledger(mine: Path, capsys: pytest.CaptureFixt
     ledger = (mine / "experiment/LEDGER.md").read_text()
     assert "| area/tiny (**quick**) | modes (minimax) | 8 (a tiny run cannot) |" in ledger
     assert "| at least 8, every seed | **fails** |" in ledger
-    assert "| image/digits_gan |" not in ledger
+    assert "image/digits_gan" not in ledger and "minimax/dirac" not in ledger, "claims of this folder only"
+    assert results["trained_at"] == [json.loads(runs[0].read_text())["git"]["commit"]]
 
     assert main(command) == 1, "a claim of the full version fails"
     full = json.loads(capsys.readouterr().out.splitlines()[-1])

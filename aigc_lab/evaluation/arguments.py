@@ -9,7 +9,15 @@ from aigc_lab.errors import UserError
 from aigc_lab.run import Run
 
 CONTROL = "control:"
-CONTROL_NAMES = ("oracle", "copycat", "baseline", "noise")
+SAMPLE_CONTROLS = ("oracle", "copycat", "noisy_copycat", "baseline", "noise")
+"""Controls that are generators."""
+FEATURE_CONTROLS = ("halves", "dropped_mode", "gaussian")
+"""Controls that are made of features: they have no samples to look at."""
+CONTROL_NAMES = ("oracle", "halves", "copycat", "noisy_copycat", "dropped_mode", "gaussian", "baseline", "noise")
+MAIN_CONTROLS = ("oracle", "copycat", "baseline", "noise")
+"""Those that stand in the table on the terminal."""
+PERFECT = ("oracle", "halves")
+"""Controls without a fault."""
 
 
 def split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:

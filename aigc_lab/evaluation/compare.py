@@ -1,30 +1,23 @@
 """Scores side by side: one row per generator, columns only where everything about the measurement agrees."""
 
 import json
-import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from aigc_lab.evaluation.arguments import CONTROL
-from aigc_lab.evaluation.harness import METRICS, Harness, Score
+import numpy as np
+
+from aigc_lab.errors import UserError
+from aigc_lab.evaluation.arguments import CONTROL, PERFECT
+from aigc_lab.evaluation.battery import METRICS, Metric, bits_per_byte, gap_closed
+from aigc_lab.evaluation.harness import Harness, Score
+from aigc_lab.evaluation.metrics import Estimate
 from aigc_lab.evaluation.subjects import Evaluated
+from aigc_lab.generators import LogLikelihood
+from aigc_lab.quality import QUALITY, mean_gap
 
-TITLES = {
-    "bits_per_byte": "bits/byte ↓",
-    "frechet": "Fréchet ↓",
-    "precision": "precision ↑",
-    "recall": "recall ↑",
-    "density": "density →",
-    "coverage": "coverage ↑",
-    "nn_accuracy": "1-NN acc. →",
-    "authenticity": "authentic →",
-}
-"""Column titles; → : the closer to real data (the oracle's row) the better."""
-
-QUALITY = ("frechet", "precision", "recall", "density", "coverage", "nn_accuracy")
-"""The metrics whose mean gap closed stands for quality. Likelihood has no floor; authenticity is about copying."""
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -34,11 +27,13 @@ class Row:
     Attributes:
         name: `<experiment>/<id>` or `control:<name>`.
         label: the same, as short as the table allows.
+        likelihood: of the held-out items, where it is known.
     """
 
     name: str
     label: str
-    scores: dict[str, Score]
+    scores: Mapping[str, Score]
+    likelihood: LogLikelihood | None = None
 
     @property
     def is_control(self) -> bool:
@@ -51,8 +46,21 @@ class Row:
     @property
     def gap_closed(self) -> float | None:
         """Mean over `QUALITY`, in [0, 1]."""
-        gaps = [g for m in QUALITY if (g := self.scores[m].gap_closed) is not None]
-        return sum(gaps) / len(gaps) if gaps else None
+        return mean_gap({metric: score.gap_closed for metric, score in self.scores.items()})
+
+
+@dataclass(frozen=True)
+class Rank:
+    """How firmly a run stands among the others by mean gap closed, when every score is redrawn from its interval.
+
+    Attributes:
+        low, high: 95 % of the ranks, 1 is the best.
+        first: share of the resamples in which it is the best.
+    """
+
+    low: int
+    high: int
+    first: float
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,12 @@ class Table:
     """Generators that may be compared with each other: same data, protocol, features and seed."""
 
     rows: list[Row]
-    blind: list[str]
-    """Metrics that rank the copycat at or above real data, and so cannot tell copying."""
-    flags: dict[str, list[str]]
+    flags: Mapping[str, list[str]]
     """What to beware of, by row name."""
+    ranks: Mapping[str, Rank]
+    """Of the runs, by name, where there are several."""
+    differences: Mapping[str, Mapping[str, Estimate]]
+    """Score less the baseline run's, by name and metric; empty without a baseline."""
 
     @property
     def any(self) -> Score:
@@ -75,25 +85,49 @@ class Table:
         return f"{s.data} · {s.protocol} · features {s.features}"
 
     @property
+    def metrics(self) -> list[Metric]:
+        """Those that some generator of the table has."""
+        return [m for m in METRICS.values() if any(row.scores[m.name].value is not None for row in self.rows)]
+
+    @property
+    def blind(self) -> Mapping[str, list[str]]:
+        """By metric, the faulty controls that it cannot tell from real data or takes for better."""
+        by_name = {row.name: row.scores for row in self.rows}
+        oracle = by_name[CONTROL + "oracle"]
+        return {
+            metric.name: [
+                row.name.removeprefix(CONTROL)
+                for row in self.rows
+                if row.is_control
+                and row.name.removeprefix(CONTROL) not in PERFECT
+                and _at_least_as_good(row.scores[metric.name], oracle[metric.name])
+            ]
+            for metric in self.metrics
+        }
+
+    @property
     def caption(self) -> str:
         s = self.any
+        blind = [METRICS[m].title for m, controls in self.blind.items() if "copycat" in controls]
         return (
             f"{s.n_generated} samples of each generator against {s.n_real} training items, seed {s.seed}; data "
             f"{s.data_hash[:10]}, features {s.features_hash[:10]}. Floor: the row control:oracle (held-out real "
-            f"data). Worst: control:noise (for authenticity control:copycat). † blind to copying: "
-            f"{', '.join(TITLES[m][:-2] for m in self.blind) or 'none'}."
+            f"data). Worst: control:noise (for copying control:copycat). Weights are the last step's, none is "
+            f"chosen by its score. † blind to copying: {', '.join(blind) or 'none'}."
         )
 
     def to_json(self) -> dict[str, Any]:
         return {
             "data": self.any.data,
             "protocol": self.any.protocol,
-            "blind_to_copying": self.blind,
+            "blind_to": self.blind,
             "rows": [
                 {
                     "name": row.name,
                     "gap_closed": row.gap_closed,
                     "flags": self.flags.get(row.name, []),
+                    "rank": asdict(self.ranks[row.name]) if row.name in self.ranks else None,
+                    "differences": {m: asdict(d) for m, d in self.differences.get(row.name, {}).items()},
                     "scores": [score.to_json() for score in row.scores.values()],
                 }
                 for row in self.rows
@@ -101,36 +135,88 @@ class Table:
         }
 
 
-def tables(evaluated: Sequence[Evaluated]) -> list[Table]:
-    """One table per group of comparable scores: the subjects in their order, then every control."""
-    groups: dict[tuple[str, ...], tuple[Harness, dict[str, list[Score]]]] = {}
+def tables(evaluated: Sequence[Evaluated], *, baseline: str | None = None) -> list[Table]:
+    """One table per group of comparable scores: the subjects in their order, then every control.
+
+    Args:
+        baseline: name of the subject that the others of its table are compared with.
+    """
+    groups: dict[tuple[str, ...], tuple[Harness, list[Evaluated]]] = {}
     for subject in evaluated:
-        harness, scores = groups.setdefault(subject.harness.group, (subject.harness, {}))
+        _, subjects = groups.setdefault(subject.harness.group, (subject.harness, []))
         if subject.run is not None:
-            scores[subject.name] = subject.result.scores
+            subjects.append(subject)
     found = []
-    for harness, scores in groups.values():
-        controls = {CONTROL + name: rows for name, rows in harness.controls.items()}
-        experiments = Counter(name.rpartition("/")[0] for name in scores)
-
-        def label(name: str, experiments: Counter[str] = experiments) -> str:
-            experiment = name.rpartition("/")[0]
-            return experiment if experiments[experiment] == 1 else name
-
-        found.append(
-            _table(
-                [Row(name, label(name), {s.metric: s for s in rows}) for name, rows in (scores | controls).items()]
-            )
-        )
+    for harness, subjects in groups.values():
+        experiments = Counter(s.name.rpartition("/")[0] for s in subjects)
+        rows = {}
+        for subject in subjects:
+            experiment = subject.name.rpartition("/")[0]
+            label = experiment if experiments[experiment] == 1 else subject.name
+            rows[subject.name] = Row(subject.name, label, _by_metric(subject.result.scores), subject.likelihood)
+        found.append(_table([*rows.values(), *_controls(harness)], rows.get(baseline or "")))
+    if baseline and not any(table.differences for table in found):
+        raise UserError(f"--baseline: {baseline} shares its data and protocol with no other run")
     return found
 
 
-def _table(rows: list[Row]) -> Table:
-    by_name = {row.name: row for row in rows}
-    oracle, copycat = by_name[CONTROL + "oracle"], by_name[CONTROL + "copycat"]
-    blind = [m for m in TITLES if _at_least_as_good(copycat.scores[m], oracle.scores[m])]
+def control_table(harness: Harness) -> Table:
+    """The controls alone."""
+    return _table(_controls(harness), None)
+
+
+def _controls(harness: Harness) -> list[Row]:
+    return [Row(CONTROL + name, CONTROL + name, _by_metric(scores)) for name, scores in harness.controls.items()]
+
+
+def _by_metric(scores: Sequence[Score]) -> dict[str, Score]:
+    return {score.metric: score for score in scores}
+
+
+def _table(rows: list[Row], baseline: Row | None) -> Table:
+    oracle = next(row for row in rows if row.name == CONTROL + "oracle")
+    runs = [row for row in rows if not row.is_control]
     flags = {row.name: found for row in rows if (found := _flags(row, oracle))}
-    return Table(rows, blind, flags)
+    others = [row for row in runs if row is not baseline] if baseline else []
+    return Table(
+        rows,
+        flags,
+        _ranks(runs) if len(runs) > 1 else {},
+        {row.name: _differences(row, baseline) for row in others if baseline},
+    )
+
+
+def _differences(row: Row, baseline: Row) -> dict[str, Estimate]:
+    """Row less baseline. Both faced the same real items, so intervals over the samples add in squares; the
+    likelihoods are of the same items and are compared item by item."""
+    found = {}
+    for metric, score in row.scores.items():
+        mine, theirs = score.estimate, baseline.scores[metric].estimate
+        if mine is not None and theirs is not None:
+            error = float(np.hypot(mine.standard_error, theirs.standard_error))
+            found[metric] = Estimate.normal(mine.value - theirs.value, error)
+    a, b = row.likelihood, baseline.likelihood
+    if a is not None and b is not None and a.n_bytes.equal(b.n_bytes):
+        found["bits_per_byte"] = bits_per_byte(a.nats - b.nats, a.n_bytes)
+    return found
+
+
+def _ranks(rows: Sequence[Row]) -> dict[str, Rank]:
+    """Every score of `QUALITY` is drawn anew from the normal law of its interval, metrics independently."""
+    rng = np.random.default_rng(0)
+    quality = np.zeros((RESAMPLES, len(rows)))
+    for metric in QUALITY:
+        for i, row in enumerate(rows):
+            score, estimate = row.scores[metric], row.scores[metric].estimate
+            if estimate is not None:
+                draws = rng.normal(estimate.value, estimate.standard_error, RESAMPLES)
+                direction = METRICS[metric].direction
+                gaps = [gap_closed(float(x), score.floor, score.worst, direction) or 0.0 for x in draws]
+                quality[:, i] += gaps
+    ranks = 1 + (quality[:, :, None] < quality[:, None, :]).sum(2)
+    low, high = np.quantile(ranks, [0.025, 0.975], axis=0, method="nearest")
+    first = (ranks == 1).mean(0)
+    return {row.name: Rank(int(low[i]), int(high[i]), float(first[i])) for i, row in enumerate(rows)}
 
 
 def _at_least_as_good(score: Score, floor: Score) -> bool:
@@ -155,97 +241,15 @@ def _flags(row: Row, oracle: Row) -> list[str]:
     if row.name == oracle.name:
         return []
     flags = []
-    found, real = row.scores["authenticity"].estimate, oracle.scores["authenticity"].estimate
-    if found and real and found.high < real.low:
-        flags.append(f"copies training data: authenticity {found.value:.2f}, real data {real.value:.2f}")
-    better = [TITLES[m][:-2] for m in TITLES if _beats(row.scores[m], oracle.scores[m])]
+    for name in ("authenticity", "data_copying"):
+        found, real = row.scores[name].estimate, oracle.scores[name].estimate
+        if found and real and found.high < real.low:
+            title = METRICS[name].title
+            flags.append(f"copies training data: {title} {found.value:.2f}, real data {real.value:.2f}")
+    better = [METRICS[m].title for m in METRICS if _beats(row.scores[m], oracle.scores[m])]
     if better:
         flags.append(f"scores better than fresh real data in {', '.join(better)}: read with care")
     return flags
-
-
-def format_value(score: Score) -> str:
-    """A cell: three significant digits; ≤ before a bound; `none` where there is no such number."""
-    if score.value is None:
-        return "none"
-    sign = "≤ " if score.kind == "lower bound" else ""
-    return f"{sign}{score.value:.3g}" if abs(score.value) < 1000 else f"{sign}{score.value:,.0f}"
-
-
-def format_count(n: float) -> str:
-    """1234567 -> 1.23M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if n >= size:
-            return f"{n / size:.3g}{unit}"
-    return f"{n:.3g}"
-
-
-def cells(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Titles and rows of text, for the terminal and for Markdown."""
-    marked = [f"{title}{'†' if metric in table.blind else ''}" for metric, title in TITLES.items()]
-    titles = ["generator", *marked, "gap closed", "params", "FLOP/sample", "ms/sample"]
-    rows = []
-    for row in table.rows:
-        gap, cost = row.gap_closed, row.any
-        rows.append(
-            [
-                row.label,
-                *(format_value(row.scores[metric]) for metric in TITLES),
-                "none" if gap is None else f"{gap:.0%}",
-                format_count(cost.parameters),
-                format_count(cost.flops_per_sample),
-                f"{1000 * cost.seconds_per_sample:.3g}",
-            ]
-        )
-    return titles, rows
-
-
-def print_table(table: Table) -> None:
-    """On the terminal, with its caption and flags; on its side where it is too wide."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    def shown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> RichTable:
-        made = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for i, title in enumerate(titles):
-            made.add_column(title, justify="right" if i else "left", no_wrap=not i, overflow="fold")
-        for row in rows:
-            made.add_row(*row)
-        return made
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=180)
-    titles, rows = cells(table)
-    across = shown(titles, rows)
-    if console.measure(across, options=console.options.update(max_width=1000)).maximum <= console.width:
-        console.print(across)
-    else:
-        generators, *metrics = zip(titles, *rows, strict=True)
-        console.print(shown([re.sub("([/:])", r"\1\n", title) for title in generators], metrics))
-    console.print(table.caption)
-    for name, found in table.flags.items():
-        for flag in found:
-            console.print(f"⚑ {name}: {flag}")
-
-
-def to_markdown(table: Table) -> str:
-    """The same as a Markdown table, numbers to the right."""
-    titles, rows = cells(table)
-    lines = [
-        f"**{table.title}**",
-        "",
-        _line(titles),
-        _line(["---"] + ["---:"] * (len(titles) - 1)),
-        *map(_line, rows),
-    ]
-    flags = [f"- ⚑ {name}: {flag}" for name, found in table.flags.items() for flag in found]
-    return "\n".join([*lines, "", table.caption, *([""] if flags else []), *flags, ""])
-
-
-def _line(columns: Sequence[str]) -> str:
-    return "| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |"
 
 
 def to_json(found: Sequence[Table], **more: Any) -> str:

@@ -1,7 +1,10 @@
 """Controls: generators whose quality is known, scored by the very code that scores the models.
 
-The oracle shows what perfect samples score, noise what useless ones do, the copycat which metrics are blind
-to memorisation, the baseline what hardly any learning buys.
+The oracle shows what perfect samples score, half of the training split against the other half what perfect
+samples score when nothing at all is held out, noise what useless ones do, the baseline what hardly any learning
+buys. The others each have one fault, and show which metrics are blind to it: the copycat replays the training
+split, the noisy copycat with small changes, one mode is dropped, or the features are those of a Gaussian with the
+right mean and covariance.
 """
 
 import math
@@ -11,11 +14,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from aigc_lab.data import Dataset
 from aigc_lab.data.samples import Images, Samples, Texts
 from aigc_lab.data.spec import DataSpec, Split
-from aigc_lab.evaluation.arguments import CONTROL_NAMES
+from aigc_lab.evaluation.arguments import FEATURE_CONTROLS, SAMPLE_CONTROLS
 from aigc_lab.generators import Cost, Generator, LogLikelihood
 
 
@@ -39,6 +43,29 @@ class Replay:
     def cost(self) -> Cost:
         sizes = self.items.bytes_per_item()
         return Cost(parameters=0, flops_per_sample=0, bytes_per_sample=sizes[0])
+
+
+@dataclass(frozen=True)
+class NoisyReplay(Replay):
+    """Training items with small changes: a tenth of the pixels one level brighter or darker, or one byte in fifty
+    replaced by another of the text's own."""
+
+    def sample(self, n: int, *, rng: torch.Generator) -> Samples:
+        return _disturbed(super().sample(n, rng=rng), rng)
+
+
+def _disturbed(samples: Samples, rng: torch.Generator) -> Samples:
+    if isinstance(samples, Images):
+        u = torch.rand(samples.pixels.shape, generator=rng)
+        steps = (u < 0.05).int() - (u > 0.95).int()
+        pixels = (samples.pixels.int() + steps).clamp(0, samples.levels - 1)
+        return Images(pixels.to(torch.uint8), samples.levels)
+    assert isinstance(samples, Texts)
+    text = torch.frombuffer(bytearray(b"".join(samples.passages)), dtype=torch.uint8)
+    others = text[torch.randint(len(text), text.shape, generator=rng)]
+    changed = bytes(torch.where(torch.rand(text.shape, generator=rng) < 0.02, others, text).numpy())
+    ends = np.cumsum([len(passage) for passage in samples.passages])
+    return Texts([changed[end - len(p) : end] for end, p in zip(ends, samples.passages, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -174,6 +201,11 @@ def copycat(dataset: Dataset) -> Generator:
     return _replay(dataset, "train")
 
 
+def noisy_copycat(dataset: Dataset) -> Generator:
+    """The training set replayed with small changes: it escapes metrics that see exact copies only."""
+    return NoisyReplay(dataset.real("train"), dataset.spec.modality)
+
+
 def noise(dataset: Dataset) -> Generator:
     """Uniform noise: what useless samples score."""
     return Noise(dataset.spec)
@@ -188,7 +220,68 @@ def baseline(dataset: Dataset) -> Generator:
     return ByteTrigrams(b"".join(train.passages), dataset.spec.passage)
 
 
-CONTROLS: Mapping[str, ControlFactory] = dict(zip(CONTROL_NAMES, (oracle, copycat, baseline, noise), strict=True))
+CONTROLS: Mapping[str, ControlFactory] = dict(
+    zip(SAMPLE_CONTROLS, (oracle, copycat, noisy_copycat, baseline, noise), strict=True)
+)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Features that a control sets against each other: see `Evidence`."""
+
+    reference: Tensor
+    generated: Tensor
+    train: Tensor
+    known: Tensor
+    fresh: Tensor
+
+
+class FeatureControl(Protocol):
+    def __call__(self, reference: Tensor, train: Tensor, held_out: Tensor, *, rng: torch.Generator) -> Contest:
+        """A control from features of the reference items, the training and the held-out split, each [., d]."""
+        ...
+
+
+def halves(reference: Tensor, train: Tensor, held_out: Tensor, *, rng: torch.Generator) -> Contest:
+    """Half of the training split as samples, the other half as the reference."""
+    order = torch.randperm(len(train), generator=rng)
+    half = min(len(train) // 2, len(reference))
+    real, generated = train[order[:half]], train[order[half : 2 * half]]
+    return Contest(real, generated, real, real, held_out)
+
+
+def dropped_mode(reference: Tensor, train: Tensor, held_out: Tensor, *, rng: torch.Generator) -> Contest:
+    """Held-out items without those of the largest of ten clusters."""
+    from sklearn.cluster import KMeans
+
+    seed = int(torch.randint(2**31, (), generator=rng))
+    clusters = KMeans(N_MODES, n_init=1, random_state=seed).fit(reference.numpy())
+    largest = np.bincount(clusters.labels_).argmax()
+    kept = torch.from_numpy(clusters.predict(held_out.numpy()) != largest)
+    return Contest(reference, held_out[kept], train, *stand_in(train, len(held_out), rng))
+
+
+def gaussian(reference: Tensor, train: Tensor, held_out: Tensor, *, rng: torch.Generator) -> Contest:
+    """Draws from the normal law with the mean and the covariance of the reference."""
+    dim = reference.shape[1]
+    values, vectors = torch.linalg.eigh(torch.cov(reference.T).reshape(dim, dim))
+    root = vectors * values.clamp(min=0).sqrt()
+    noise = torch.randn(len(held_out), dim, generator=rng, dtype=reference.dtype)
+    return Contest(reference, reference.mean(0) + noise @ root.T, train, train, held_out)
+
+
+def stand_in(train: Tensor, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(known, fresh): part of the training split stands in for held-out items where these are the samples."""
+    order = torch.randperm(len(train), generator=rng)
+    n = min(n, len(train) // 2)
+    return train[order[n:]], train[order[:n]]
+
+
+N_MODES = 10
+
+FROM_FEATURES: Mapping[str, FeatureControl] = dict(
+    zip(FEATURE_CONTROLS, (halves, dropped_mode, gaussian), strict=True)
+)
 
 
 def _replay(dataset: Dataset, split: Split) -> Generator:

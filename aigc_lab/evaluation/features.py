@@ -34,11 +34,14 @@ class Features:
     Attributes:
         name: what it is, for tables.
         content_hash: of everything that determines its output.
+        extract: samples -> float64 [n, d].
+        classify: features -> class probabilities [n, K]; None where the extractor knows no classes.
     """
 
     name: str
     content_hash: str
     extract: Callable[[Samples], Tensor]
+    classify: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, samples: Samples) -> Tensor:
         """Features of the samples, float64 [n, d]."""
@@ -88,7 +91,14 @@ class ImageClassifier:
             self._train(network, dataset, labels)
             cached.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(cached, safetensors.torch.save(network.state_dict()))
-        return Features(f"classifier{self.dim}", _hash_of(network), _image_features(network.features))
+        digest = _hash_of(network)
+        head = network.head.double()
+
+        @torch.inference_mode()
+        def classify(points: Tensor) -> Tensor:
+            return head(points).softmax(-1)
+
+        return Features(f"classifier{self.dim}", digest, _image_features(network.features), classify)
 
     def _train(self, network: "_Classifier", dataset: Dataset, labels: Tensor) -> None:
         images = dataset.real("train")

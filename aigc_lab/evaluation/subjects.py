@@ -7,15 +7,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from aigc_lab import results_db
 from aigc_lab.config.schema import EvaluateConfig
 from aigc_lab.config.targets import build
 from aigc_lab.data import Dataset
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL
+from aigc_lab.evaluation.drawn import Drawn
 from aigc_lab.evaluation.exhibit import Exhibit
 from aigc_lab.evaluation.harness import Harness, Result, read_scores, write_scores
-from aigc_lab.generators import load
-from aigc_lab.run import Run
+from aigc_lab.generators import LogLikelihood, load
+from aigc_lab.run import Run, all_runs
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Evaluated:
     Attributes:
         name: `<experiment>/<id>` or `control:<name>`.
         run: None for a control.
+        likelihood: of the held-out items; None for a control.
     """
 
     name: str
     run: Run | None
     result: Result
     harness: Harness
+    likelihood: LogLikelihood | None = None
 
 
 def evaluate(
@@ -52,6 +56,8 @@ def evaluate(
         if not subject.startswith(CONTROL):
             say(f"evaluating {subject}")
             evaluated.append(_evaluate_run(bench, Run.open(subject), anew=anew))
+    for root in {e.run.runs_dir for e in evaluated if e.run}:
+        results_db.refresh(root, all_runs(root))
     run_data = {e.harness.spec.content_hash: e.harness for e in evaluated}
     for subject in subjects:
         if subject.startswith(CONTROL):
@@ -101,16 +107,28 @@ def _evaluate_run(bench: _Bench, run: Run, *, anew: bool) -> Evaluated:
     label = f"{weights.weights}@{weights.step}#{digest}"
     folder = run.samples / harness.protocol_name
     known = _known(run)
+    drawn = _draw(harness, run, folder, label)
     mine = [s for s in known if s.group == harness.group and s.weights == label]
     if mine and not anew:
         try:
-            return Evaluated(run.name, run, Result(mine, Exhibit.load(folder)), harness)
+            return Evaluated(run.name, run, Result(mine, Exhibit.load(folder)), harness, drawn.likelihood)
         except (OSError, ValueError, TypeError):
             pass  # the pictures are gone: make them again
-    result = harness.score(load(run.path), run=run.name, kind=weights.kind, weights=label)
+    result = harness.score(drawn, run=run.name, kind=weights.kind, weights=label)
     result.exhibit.save(folder)
     write_scores(run.results_path, [s for s in known if s.group != harness.group] + result.scores)
-    return Evaluated(run.name, run, result, harness)
+    return Evaluated(run.name, run, result, harness, drawn.likelihood)
+
+
+def _draw(harness: Harness, run: Run, folder: Path, weights: str) -> Drawn:
+    """The samples of these weights under this protocol: drawn once, whatever features and metrics see of them."""
+    path, key = folder / "drawn.safetensors", f"{weights} n={harness.n} seed={harness.protocol.seed}"
+    try:
+        return Drawn.load(path, key=key)
+    except (OSError, ValueError, KeyError):
+        drawn = harness.draw(load(run.path))
+        drawn.save(path, key=key)
+        return drawn
 
 
 def _known(run: Run) -> list[Any]:

@@ -77,17 +77,18 @@ class GAN(GenerativeModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         generator_optimizer, discriminator_optimizer = self.each_optimizer()
+        progress = self.step / self.plan.max_steps
         for real in self.generator.real(batch).chunk(self.discriminator_steps):
             with torch.no_grad():
                 fake = self.generator(self.generator.latents(len(real)))
             real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
             game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
-            penalties = {name: p(self.discriminator, real, fake) for name, p in self.penalties.items()}
+            penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
             self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
 
         with frozen(self.discriminator):
             fake_logits = self.discriminator(self.generator(self.generator.latents(len(real))))
-            generator_loss = self.objective.generator_loss(fake_logits, real_logits.detach())
+            generator_loss = self.objective.generator_loss(fake_logits, self.discriminator(real))
             self.descend(generator_optimizer, generator_loss)
         self._update_ema()
         self.report(
@@ -120,6 +121,7 @@ class SimultaneousGAN(GAN):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         generator_optimizer, discriminator_optimizer = self.each_optimizer()
+        progress = self.step / self.plan.max_steps
         real = self.generator.real(batch)
         fake = self.generator(self.generator.latents(len(real)))
         real_logits = self.discriminator(real)
@@ -131,7 +133,7 @@ class SimultaneousGAN(GAN):
         fake = fake.detach()  # made before G moved
         fake_logits = self.discriminator(fake)
         game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
-        penalties = {name: p(self.discriminator, real, fake) for name, p in self.penalties.items()}
+        penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
         self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
         self._update_ema()
         self.report(

@@ -38,7 +38,7 @@ def reproduce(plan: Plan, *, with_claims: Sequence[str], say: Callable[[str], No
     """
     measures: dict[str, Measure] = build(plan.claims.measures, path="claims.measures")
     measured: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    seconds = 0.0
+    git, seconds, trained_at = git_state(), 0.0, set[str]()
     for i, planned in enumerate(plan.trials, 1):
         label = f"{planned.variant} seed {planned.seed}".strip()
         say(f"{i} of {len(plan.trials)}: {plan.name} {label}")
@@ -47,7 +47,11 @@ def reproduce(plan: Plan, *, with_claims: Sequence[str], say: Callable[[str], No
         with training.numerics(planned.config.trainer):
             found = _measured(measures, Trial(planned.seed, run))
         _check_quantities(plan, planned.variant, list(found))
-        seconds += time.monotonic() - began + (run.record()["wall_seconds"] if run else 0)
+        seconds += time.monotonic() - began
+        if run:
+            record = run.record()
+            seconds += record["wall_seconds"]
+            trained_at.add((record.get("git") or {}).get("commit", "installed package"))
         for quantity, value in found.items():
             measured[planned.variant][quantity].append(value)
     results = {
@@ -58,7 +62,8 @@ def reproduce(plan: Plan, *, with_claims: Sequence[str], say: Callable[[str], No
         "claims": [judged.to_json() for judged in judge(plan.claims, measured)],
         "measured": measured,
         "seeds": plan.claims.quick.seeds if plan.quick else plan.claims.seeds,
-        "git": git_state(),
+        "git": git,
+        "trained_at": sorted(trained_at),
         "device": training.device_name(plan.trials[0].config.trainer),
         "minutes": round(seconds / 60, 2),
         "finished": training.now(),

@@ -5,10 +5,15 @@ import torch
 
 from aigc_lab.config.compose import Composer
 from aigc_lab.data.images import Digits
+from aigc_lab.data.samples import Texts
 from aigc_lab.errors import UserError
+from aigc_lab.evaluation.battery import METRICS, gap_closed
+from aigc_lab.evaluation.compare import control_table
 from aigc_lab.evaluation.controls import CONTROLS, Noise
+from aigc_lab.evaluation.drawn import Drawn
 from aigc_lab.evaluation.exhibit import longest_shared
-from aigc_lab.evaluation.harness import METRICS, Harness, gap_closed
+from aigc_lab.evaluation.harness import Harness
+from aigc_lab.generators import Cost
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +46,66 @@ def test_every_score_stands_beside_its_floor_and_its_worst(harness: Harness) -> 
         for score in scores:
             assert score.floor == value(harness, "oracle", score.metric)
             assert score.worst == value(harness, METRICS[score.metric].worst, score.metric)
-            assert (score.protocol, score.n_generated, score.seed) == ("standard@450", 450, 0)
-            assert score.data_hash == harness.spec.content_hash
-            if score.metric != "bits_per_byte":
+            assert (score.protocol, score.seed, score.data_hash) == ("standard@450", 0, harness.spec.content_hash)
+            if score.value is not None:
                 assert score.low <= score.value <= score.high
-                assert score.gap_closed == {"oracle": 1.0}.get(name, score.gap_closed)
+            if score.gap_closed is not None:
+                assert score.gap_low <= score.gap_closed <= score.gap_high
+                assert score.gap_closed == {"oracle": 1.0, METRICS[score.metric].worst: 0.0}.get(
+                    name, score.gap_closed
+                )
     assert value(harness, "noise", "bits_per_byte") == pytest.approx(4.087, abs=1e-3), "log2 17"
 
 
 def test_a_control_is_scored_by_the_code_that_scores_models(harness: Harness) -> None:
-    again = harness.score(CONTROLS["baseline"](harness.dataset), run="x", kind="x", weights="").scores
+    drawn = harness.draw(CONTROLS["baseline"](harness.dataset))
+    again = harness.score(drawn, run="x", kind="x", weights="").scores
     for mine, control in zip(again, harness.controls["baseline"], strict=True):
         assert (mine.value, mine.low, mine.high) == (control.value, control.low, control.high)
+
+
+def test_the_blind_spots_are_those_that_theory_predicts(harness: Harness) -> None:
+    """The matrix of the reference, B: which metric takes which fault for real data."""
+    blind = control_table(harness).blind
+    for metric in ("frechet", "kernel_distance", "mmd", "sliced_wasserstein", "mauve", "precision", "recall"):
+        assert "copycat" in blind[metric], f"{metric} cannot know the training set"
+    for metric in ("feature_likelihood", "data_copying", "authenticity", "nn_accuracy"):
+        assert not {"copycat", "noisy_copycat"} & set(blind[metric]), metric
+    for metric, sees in (("frechet", False), ("density", True), ("coverage", True), ("data_copying", True)):
+        assert ("gaussian" not in blind[metric]) == sees, f"{metric} and a Gaussian of the right two moments"
+    assert "dropped_mode" in blind["density"] and "dropped_mode" in blind["precision"]
+    assert "dropped_mode" not in blind["recall"] and "dropped_mode" not in blind["coverage"]
+    assert all("noise" not in controls for controls in blind.values())
+
+
+def test_perfect_samples_score_what_theory_says(harness: Harness) -> None:
+    """Half of the training split against the other half: no fault, and nothing held out."""
+    for score in harness.controls["halves"]:
+        if score.metric in ("kernel_distance", "mmd", "nn_accuracy", "density", "coverage", "classifier_auc"):
+            width = max(score.high - score.low, 0.02)
+            assert score.null == pytest.approx(score.value, abs=1.5 * width), score.metric
+
+
+def test_what_was_drawn_is_kept_and_damaged_or_foreign_files_are_not_used(
+    harness: Harness, tmp_path: Path
+) -> None:
+    path = tmp_path / "drawn.safetensors"
+    for drawn in (
+        harness.draw(CONTROLS["baseline"](harness.dataset)),
+        Drawn(Texts([b"a", b"", "诗".encode()]), None, Cost(1, 2, 3), 0.1),
+    ):
+        drawn.save(path, key="ema@3")
+        again = Drawn.load(path, key="ema@3")
+        assert type(again.samples) is type(drawn.samples)
+        assert again.samples.bytes_per_item() == drawn.samples.bytes_per_item()
+        assert (again.cost, again.seconds_per_sample) == (drawn.cost, drawn.seconds_per_sample)
+        assert (again.likelihood is None) == (drawn.likelihood is None)
+    assert again.samples.passages == [b"a", b"", "诗".encode()]
+    with pytest.raises(ValueError, match="drawn from ema@3"):
+        Drawn.load(path, key="ema@4")
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ValueError, match="drawn"):
+        Drawn.load(path, key="ema@3")
 
 
 def test_controls_are_cached_and_a_damaged_cache_is_measured_anew(harness: Harness) -> None:
@@ -68,7 +121,7 @@ def test_another_modality_and_too_few_items_are_refused(harness: Harness) -> Non
     spec = harness.spec
     texts = Noise(type(spec)(**{**spec.to_json(), "modality": "text", "passage": 8}))
     with pytest.raises(UserError, match="makes texts, but digits holds images"):
-        harness.score(texts, run="x", kind="x", weights="")
+        harness.draw(texts)
     with pytest.raises(UserError, match="too few"):
         Harness(harness.dataset, harness.protocol.model_copy(update={"n": 3}), Path())
 

@@ -4,11 +4,12 @@ import torch
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.conv import Conv, halvings
 from aigc_lab.nets.maxout import Maxout
-from aigc_lab.nets.mlp import MLP
+from aigc_lab.nets.mlp import MLP, SmoothMLP
 from aigc_lab.nets.rectifier import Rectifier
 
 ARCHITECTURES = {
     "mlp": MLP(hidden=[12, 10]),
+    "smooth": SmoothMLP(hidden=[12, 10]),
     "conv": Conv(width=4, max_width=8),
     "rectifier": Rectifier(hidden=[12, 10], init_range=None),
     "maxout": Maxout(hidden=[12, 10], pieces=3, input_dropout=0.0, dropout=0.0, init_range=0.1),

@@ -7,10 +7,20 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from aigc_lab.objectives.games import Game, Hinge, Minimax, NonSaturating
+from aigc_lab.minimax import exact
+from aigc_lab.objectives.games import (
+    Game,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Relativistic,
+    Wasserstein,
+)
 
 N = 200_000
-GAMES = [Minimax(), NonSaturating(), Hinge()]
+LEAST_SQUARES = LeastSquares(fake_label=-1.0, real_label=1.0, goal=0.0)
+GAMES = [Minimax(), NonSaturating(), Hinge(), Wasserstein(), Relativistic()]
 
 
 def quantiles(law: Normal) -> Tensor:
@@ -85,3 +95,63 @@ def test_an_undecided_discriminator() -> None:
     assert float(Minimax().generator_loss(zero, zero)) == pytest.approx(-math.log(2))
     assert float(NonSaturating().generator_loss(zero, zero)) == pytest.approx(math.log(2))
     assert float(Hinge().discriminator_loss(zero, zero)) == 2.0
+    assert float(Wasserstein().discriminator_loss(zero, zero)) == 0.0
+    assert float(Relativistic().discriminator_loss(zero, zero)) == pytest.approx(math.log(2))
+    assert float(Relativistic().generator_loss(zero, zero)) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(1.0, 1.0), (0.0, 2.0), (3.0, 1.0)], ids=["S1", "S2", "S3"])
+def test_least_squares_at_its_optimum(mean: float, sd: float) -> None:
+    """D* = (p - q)/(p + q) = tanh(½ log p/q), and the loss is 1 - C(G); for S1 it is 1 - 0.408108531/2."""
+    real_law, fake_law = Normal(0.0, 1.0), Normal(mean, sd)
+
+    def optimal(x: Tensor) -> Tensor:
+        return ((real_law.log_prob(x) - fake_law.log_prob(x)) / 2).tanh()
+
+    loss = LEAST_SQUARES.discriminator_loss(optimal(P), optimal(P * sd + mean))
+    assert 1 - float(loss) == pytest.approx(exact.least_squares_value(real_law, fake_law), abs=1e-4)
+    if (mean, sd) == (1.0, 1.0):
+        assert 1 - float(loss) == pytest.approx(0.408108531 / 2, abs=1e-4)
+
+
+def test_least_squares_labels() -> None:
+    game = LeastSquares(fake_label=0.0, real_label=1.0, goal=1.0)
+    logits = torch.tensor([0.5, 2.0])
+    assert float(game.discriminator_loss(logits, logits)) == pytest.approx((0.625 + 2.125) / 2)
+    assert float(game.generator_loss(logits, logits)) == pytest.approx(0.625 / 2)
+
+
+@pytest.mark.parametrize(("mean", "sd", "value"), [(1.0, 1.0, 1.0), (0.0, 2.0, 0.797885)], ids=["S1", "S2"])
+def test_wasserstein_at_its_best_critic(mean: float, sd: float, value: float) -> None:
+    """S1: D(x) = -x. S2: D(x) = -|x|. Both are 1-Lipschitz, and reach W1."""
+    fake = P * sd + mean
+    critic = torch.neg if mean else lambda x: -x.abs()
+    loss = Wasserstein().discriminator_loss(critic(P), critic(fake))
+    assert -float(loss) == pytest.approx(value, abs=1e-4)
+
+
+def test_relativistic_at_its_optimum_is_its_exact_value() -> None:
+    """S1. Any real point meets any fake one: quantiles in two unrelated orders."""
+    real_law, fake_law = Normal(0.0, 1.0), Normal(1.0, 1.0)
+    shuffled = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    loss = Relativistic().discriminator_loss(0.5 - P, 0.5 - (P + 1)[shuffled])
+    assert -float(loss) == pytest.approx(exact.relativistic_value(real_law, fake_law), abs=2e-3)
+
+
+def test_relativistic_games_leave_the_offset_of_the_discriminator_free() -> None:
+    """Both losses are the same for D + c, so both logits must come from one D."""
+    real, fake, game = torch.randn(7), torch.randn(7), Relativistic()
+    torch.testing.assert_close(game.discriminator_loss(real + 5, fake + 5), game.discriminator_loss(real, fake))
+    torch.testing.assert_close(game.generator_loss(fake + 5, real + 5), game.generator_loss(fake, real))
+    assert not torch.allclose(game.generator_loss(fake + 5, real), game.generator_loss(fake, real))
+
+
+@pytest.mark.parametrize("game", [*GAMES, LEAST_SQUARES], ids=lambda g: type(g).__name__)
+def test_dirac_at_the_equilibrium_both_players_rest(game: Game) -> None:
+    """p = q and a constant D: nothing pulls a sample, and no slope of D pays."""
+    slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    game.discriminator_loss(slope * P, slope * P).backward()
+    assert abs(float(slope.grad)) < 1e-9
+    place = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    game.generator_loss(0.0 * (P + place), 0.0 * P).backward()
+    assert float(place.grad) == 0.0

@@ -2,16 +2,31 @@ import pytest
 import torch
 from torch import nn
 
-from aigc_lab.objectives.penalties import R1, squared_gradient_norm
+from aigc_lab.objectives.penalties import R1, R2, GradientPenalty, squared_gradient_norm
 
 
 def test_r1_of_a_linear_discriminator_is_gamma_halves_the_squared_weight() -> None:
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
-    penalty = R1(gamma=3.0)(discriminator, torch.randn(5, 3, 2, 2), torch.randn(5, 3, 2, 2))
+    images = torch.randn(5, 3, 2, 2)
+    penalty = R1(gamma=3.0, final=1.0)(discriminator, images, images, 0.5)
     weight = discriminator[1].weight
     assert penalty.item() == pytest.approx(1.5 * weight.square().sum().item(), rel=1e-6)
     penalty.backward()
     torch.testing.assert_close(weight.grad, 3.0 * weight)  # a double backward, exact here
+
+
+def test_r1_is_on_the_data_and_r2_on_the_samples() -> None:
+    """D(x) = x²/2 has slope x."""
+    real, fake = torch.full((4, 1), 2.0), torch.full((4, 1), 3.0)
+    assert R1(gamma=1.0, final=1.0)(lambda x: x.square() / 2, real, fake, 0.0).item() == pytest.approx(2.0)
+    assert R2(gamma=1.0, final=1.0)(lambda x: x.square() / 2, real, fake, 0.0).item() == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize("penalty", [R1(gamma=2.0, final=0.01), R2(gamma=2.0, final=0.01)])
+def test_gamma_moves_geometrically_to_its_final_share(penalty: R1 | R2) -> None:
+    x = torch.ones(3, 1)
+    values = [float(penalty(torch.Tensor.double, x, x, progress)) for progress in (0.0, 0.5, 1.0)]
+    assert values == pytest.approx([1.0, 0.1, 0.01])
 
 
 def test_the_gradient_is_per_image() -> None:
@@ -19,3 +34,50 @@ def test_the_gradient_is_per_image() -> None:
     images = torch.randn(4, 1, 3, 3, dtype=torch.float64)
     norms = squared_gradient_norm(lambda x: x.flatten(1).square().sum(1) ** 2 / 4, images)
     torch.testing.assert_close(norms, images.flatten(1).square().sum(1) ** 3)
+
+
+def test_the_gradient_penalty_of_a_linear_critic() -> None:
+    """λ(|w| - 1)² wherever it is taken; its gradient is 2λ(|w| - 1) w/|w|."""
+    critic = nn.Linear(3, 1, bias=False).double()
+    weight = critic.weight
+    penalty = GradientPenalty(weight=10.0)(critic, torch.randn(6, 3).double(), torch.randn(6, 3).double(), 0.0)
+    norm = weight.detach().norm()
+    assert penalty.item() == pytest.approx(10 * (norm.item() - 1) ** 2)
+    penalty.backward()
+    torch.testing.assert_close(weight.grad, 20 * (norm - 1) * weight.detach() / norm)
+
+
+def test_the_gradient_penalty_overestimates_w1_of_two_diracs_by_its_known_amount() -> None:
+    """Real at 0, fake at δ, D(x) = -wx: max of wδ - λ(w - 1)² is at w = 1 + δ/2λ."""
+    w = torch.tensor(1.05, dtype=torch.float64, requires_grad=True)
+    real, fake = torch.zeros(2, 1).double(), torch.ones(2, 1).double()
+    penalty = GradientPenalty(weight=10.0)(lambda x: -w * x, real, fake, 0.0)
+    loss = (-w * fake).mean() + penalty  # E[D] is 0 at 0
+    (slope,) = torch.autograd.grad(loss, w)
+    assert abs(float(slope)) < 1e-12
+    assert -loss.item() == pytest.approx(1.025)
+
+
+def test_the_gradient_penalty_is_taken_between_the_real_and_the_generated_items() -> None:
+    seen: list[torch.Tensor] = []
+
+    def critic(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.detach())
+        return x.sum(1)
+
+    real, fake = torch.zeros(500, 2), torch.tensor([[1.0, 3.0]]).expand(500, 2)
+    GradientPenalty(weight=1.0)(critic, real, fake, 0.0)
+    share = seen[0] / fake
+    torch.testing.assert_close(share[:, 0], share[:, 1])  # on the line
+    assert share.min() >= 0
+    assert share.max() <= 1
+    assert 0.4 < share.mean() < 0.6
+
+
+def test_a_flat_critic_has_a_finite_penalty_and_gradient() -> None:
+    """At slope 0 the norm has no derivative; 0 is taken, not NaN."""
+    critic = nn.Linear(3, 1)
+    nn.init.zeros_(critic.weight)
+    penalty = GradientPenalty(weight=1.0)(critic, torch.randn(4, 3), torch.randn(4, 3), 0.0)
+    penalty.backward()
+    assert penalty.item() == 1.0 and torch.isfinite(critic.weight.grad).all()

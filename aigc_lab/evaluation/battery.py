@@ -1,0 +1,396 @@
+"""The battery: every number that the harness takes of a generator, and how to read it.
+
+A metric looks at `Evidence`: features of real and generated items, and the samples themselves where it reads
+texts. What is costly and serves several metrics is computed once per evidence.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal
+
+from torch import Tensor
+
+from aigc_lab.data.samples import Samples, Texts
+from aigc_lab.evaluation import metrics
+from aigc_lab.evaluation.metrics import Estimate, Gaussian, Manifold
+from aigc_lab.generators import LogLikelihood
+
+Direction = Literal["lower", "higher", "match"]
+Group = Literal["likelihood", "distance", "fidelity", "diversity", "copying", "text"]
+
+K_PRECISION, K_DENSITY = 3, 5
+NGRAM = 4
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about a generator when it is scored.
+
+    Attributes:
+        reference: features of the real items that generated ones are compared with, [r, d].
+        generated: features of the samples, [n, d].
+        train: features of the whole training split.
+        known, fresh: training points and real points that are neither among them nor among `generated`. Metrics
+            of copying ask whether generated points are nearer to the known ones than the fresh are.
+        classify: features -> class probabilities [n, K]; None where the extractor knows no classes.
+        samples: None where a control has features only.
+        training: the training split.
+        likelihood: of the held-out items; None where the generator has none.
+    """
+
+    reference: Tensor
+    generated: Tensor
+    train: Tensor
+    known: Tensor
+    fresh: Tensor
+    classify: Callable[[Tensor], Tensor] | None
+    samples: Samples | None
+    training: Samples
+    likelihood: LogLikelihood | None
+
+    @cached_property
+    def manifold(self) -> Manifold:
+        return metrics.manifold(self.reference, self.generated, k_precision=K_PRECISION, k_density=K_DENSITY)
+
+    @cached_property
+    def mauve(self) -> metrics.Mauve:
+        return metrics.mauve(self.reference, self.generated)
+
+    @cached_property
+    def classifier(self) -> metrics.ClassifierTest:
+        return metrics.classifier_test(self.reference, self.generated)
+
+    @cached_property
+    def words(self) -> list[list[int]] | None:
+        """The samples as numbered words; None for images."""
+        return self._numbered(self.samples) if isinstance(self.samples, Texts) else None
+
+    @cached_property
+    def training_words(self) -> list[list[int]]:
+        assert isinstance(self.training, Texts)
+        return self._numbered(self.training)
+
+    @cached_property
+    def _vocabulary(self) -> dict[bytes, int]:
+        return {}
+
+    def _numbered(self, texts: Texts) -> list[list[int]]:
+        number = self._vocabulary
+        return [[number.setdefault(word, len(number)) for word in passage] for passage in words(texts)]
+
+
+def _unknown(n_real: int, n_generated: int) -> None:
+    return None
+
+
+def _always(value: float) -> Callable[[int, int], float]:
+    return lambda n_real, n_generated: value
+
+
+def _coverage_null(n_real: int, n_generated: int) -> float:
+    """1 - Π_{i=1..k} (N - i) / (N + M - i) (Naeem et al. 2020, equation 7)."""
+    k = range(1, K_DENSITY + 1)
+    return 1 - math.prod((n_real - i) / (n_real + n_generated - i) for i in k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number: how it is measured and how it is read.
+
+    Attributes:
+        title: for the heads of tables.
+        direction: `lower` or `higher` is better, or `match`: the closer to the floor, the better.
+        measure: None where the evidence has no such number.
+        null: the value at identical laws as a function of (n real, n generated), where it is known.
+        worst: the control that shows a useless value.
+        headline: whether it stands in the table on the terminal.
+    """
+
+    name: str
+    title: str
+    group: Group
+    direction: Direction
+    measure: Callable[[Evidence], Estimate | None]
+    null: Callable[[int, int], float | None] = _unknown
+    worst: str = "noise"
+    headline: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The title with the sense in which it is read; → : the closer to real data the better."""
+        return f"{self.title} {({'lower': '↓', 'higher': '↑', 'match': '→'})[self.direction]}"
+
+
+def bits_per_byte(nats: Tensor, n_bytes: Tensor) -> Estimate:
+    """-Σ nats / (ln 2 · Σ bytes), the interval over items; of differences of nats it is a paired difference."""
+    bits, size = -nats / math.log(2), n_bytes.double()
+    value = float(bits.sum() / size.sum())
+    return Estimate.linear(value, (bits - value * size) * len(bits) / size.sum())
+
+
+def _bits_per_byte(evidence: Evidence) -> Estimate | None:
+    likelihood = evidence.likelihood
+    return None if likelihood is None else bits_per_byte(likelihood.nats, likelihood.n_bytes)
+
+
+def _frechet_at_infinity(evidence: Evidence) -> Estimate | None:
+    """None where the smallest subset, a tenth, has fewer items than features: the distance is not linear there."""
+    if len(evidence.generated) < 10 * evidence.generated.shape[1]:
+        return None
+    return metrics.frechet_at_infinity(evidence.reference, evidence.generated)
+
+
+def _mmd(evidence: Evidence) -> Estimate:
+    kernel = Gaussian(metrics.median_distance(evidence.reference))
+    return metrics.mmd(evidence.reference, evidence.generated, kernel=kernel)
+
+
+def _class_score(evidence: Evidence) -> Estimate | None:
+    if evidence.classify is None:
+        return None
+    return metrics.classifier_score(evidence.classify(evidence.generated))
+
+
+def _of_words(measure: Callable[[Sequence[Sequence[int]]], Estimate]) -> Callable[[Evidence], Estimate | None]:
+    return lambda evidence: None if evidence.words is None else measure(evidence.words)
+
+
+def _novelty(evidence: Evidence) -> Estimate | None:
+    if evidence.words is None:
+        return None
+    return metrics.novelty(evidence.words, evidence.training_words, n=NGRAM)
+
+
+def _shared(evidence: Evidence) -> Estimate | None:
+    if not (isinstance(evidence.samples, Texts) and isinstance(evidence.training, Texts)):
+        return None
+    return metrics.longest_shared(evidence.samples.passages, evidence.training.passages).mean
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            name="bits_per_byte",
+            title="bits/byte",
+            group="likelihood",
+            direction="lower",
+            measure=_bits_per_byte,
+            headline=True,
+        ),
+        Metric(
+            name="frechet",
+            title="Fréchet",
+            group="distance",
+            direction="lower",
+            measure=lambda e: metrics.frechet_distance(e.reference, e.generated),
+            null=_always(0),
+            headline=True,
+        ),
+        Metric(
+            name="frechet_at_infinity",
+            title="Fréchet∞",
+            group="distance",
+            direction="lower",
+            measure=_frechet_at_infinity,
+            null=_always(0),
+        ),
+        Metric(
+            name="kernel_distance",
+            title="KID",
+            group="distance",
+            direction="lower",
+            measure=lambda e: metrics.kernel_distance(e.reference, e.generated),
+            null=_always(0),
+        ),
+        Metric(
+            name="mmd",
+            title="RBF-MMD²",
+            group="distance",
+            direction="lower",
+            measure=_mmd,
+            null=_always(0),
+        ),
+        Metric(
+            name="sliced_wasserstein",
+            title="sliced W₂",
+            group="distance",
+            direction="lower",
+            measure=lambda e: metrics.sliced_wasserstein(e.reference, e.generated),
+            null=_always(0),
+        ),
+        Metric(
+            name="mauve",
+            title="MAUVE",
+            group="distance",
+            direction="higher",
+            measure=lambda e: e.mauve.mauve,
+            headline=True,
+        ),
+        Metric(
+            name="frontier_integral",
+            title="frontier ∫",
+            group="distance",
+            direction="lower",
+            measure=lambda e: e.mauve.frontier_integral,
+            null=_always(0),
+        ),
+        Metric(
+            name="classifier_auc",
+            title="C2ST AUC",
+            group="distance",
+            direction="lower",
+            measure=lambda e: e.classifier.auc,
+            null=_always(0.5),
+        ),
+        Metric(
+            name="nn_accuracy",
+            title="1-NN acc.",
+            group="distance",
+            direction="match",
+            measure=lambda e: metrics.two_sample_accuracy(e.reference, e.generated),
+            null=_always(0.5),
+            headline=True,
+        ),
+        Metric(
+            name="precision",
+            title="precision",
+            group="fidelity",
+            direction="higher",
+            measure=lambda e: e.manifold.precision,
+            headline=True,
+        ),
+        Metric(
+            name="density",
+            title="density",
+            group="fidelity",
+            direction="match",
+            measure=lambda e: e.manifold.density,
+            null=_always(1),
+            headline=True,
+        ),
+        Metric(
+            name="class_score",
+            title="class score",
+            group="fidelity",
+            direction="match",
+            measure=_class_score,
+        ),
+        Metric(
+            name="recall",
+            title="recall",
+            group="diversity",
+            direction="higher",
+            measure=lambda e: e.manifold.recall,
+            headline=True,
+        ),
+        Metric(
+            name="coverage",
+            title="coverage",
+            group="diversity",
+            direction="higher",
+            measure=lambda e: e.manifold.coverage,
+            null=_coverage_null,
+            headline=True,
+        ),
+        Metric(
+            name="vendi_ratio",
+            title="Vendi ratio",
+            group="diversity",
+            direction="match",
+            measure=lambda e: metrics.vendi_ratio(e.reference, e.generated),
+            null=_always(1),
+        ),
+        Metric(
+            name="feature_likelihood",
+            title="FLD",
+            group="copying",
+            direction="lower",
+            measure=lambda e: metrics.feature_likelihood_divergence(e.known, e.fresh, e.generated),
+            null=_always(0),
+        ),
+        Metric(
+            name="data_copying",
+            title="C_T",
+            group="copying",
+            direction="match",
+            measure=lambda e: metrics.data_copying(e.known, e.fresh, e.generated),
+            null=_always(0),
+            worst="copycat",
+            headline=True,
+        ),
+        Metric(
+            name="authenticity",
+            title="authentic",
+            group="copying",
+            direction="match",
+            measure=lambda e: metrics.authenticity(e.train, e.generated),
+            worst="copycat",
+            headline=True,
+        ),
+        Metric(
+            name="shared_bytes",
+            title="bytes shared",
+            group="copying",
+            direction="match",
+            measure=_shared,
+            worst="copycat",
+        ),
+        Metric(
+            name="novelty",
+            title=f"new {NGRAM}-grams",
+            group="copying",
+            direction="match",
+            measure=_novelty,
+            worst="copycat",
+        ),
+        Metric(
+            name="repetition",
+            title=f"rep-{NGRAM}",
+            group="text",
+            direction="match",
+            measure=_of_words(partial(metrics.repetition, n=NGRAM)),
+        ),
+        Metric(
+            name="distinct",
+            title="distinct-2",
+            group="text",
+            direction="match",
+            measure=_of_words(partial(metrics.distinct, n=2)),
+        ),
+        Metric(
+            name="self_bleu",
+            title="self-BLEU",
+            group="text",
+            direction="match",
+            measure=_of_words(metrics.self_bleu),
+        ),
+    )
+}
+
+
+def gap_closed(
+    value: float | None, floor: float | None, worst: float | None, direction: Direction
+) -> float | None:
+    """How far a value has come from useless (0) to the floor (1), in [0, 1]; None where one is unknown.
+
+    (worst - value) / (worst - floor); for `match`, 1 - |value - floor| / |worst - floor|.
+    """
+    if value is None or floor is None or worst is None or floor == worst:
+        return None
+    gap = (
+        1 - abs(value - floor) / abs(worst - floor) if direction == "match" else (worst - value) / (worst - floor)
+    )
+    return min(1.0, max(0.0, gap))
+
+
+_WORD = re.compile(rb"[0-9A-Za-z_]+|[\xc0-\xff][\x80-\xbf]*|[^\s]")
+
+
+def words(texts: Texts) -> list[list[bytes]]:
+    """Each passage as words: runs of ASCII letters, digits and _, and every other character by itself (so also
+    each Chinese one)."""
+    return [_WORD.findall(passage) for passage in texts.passages]

@@ -1,0 +1,41 @@
+"""What the page says, in every language at once: the reader switches without a reload."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+import yaml
+from markupsafe import Markup
+
+LANGUAGES = ("en", "zh")
+
+
+@cache
+def phrases() -> Mapping[str, Mapping[str, str]]:
+    """strings.yaml: key -> language -> sentence, with {names} to fill in."""
+    text = files(__package__).joinpath("strings.yaml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, str]] = yaml.safe_load(text)
+    return found
+
+
+def say(key: str, /, **values: object) -> Markup:
+    """A phrase in every language, side by side; the style sheet shows the one of <html lang>."""
+    spans = (
+        Markup('<span class="t" lang="{}">{}</span>').format(language, phrases()[key][language].format(**values))
+        for language in LANGUAGES
+    )
+    return Markup("").join(spans)
+
+
+def attribute(name: str, key: str, /, **values: object) -> Markup:
+    """An attribute in English, and beside it the data- attributes from which the script takes the others."""
+    said = {language: phrases()[key][language].format(**values) for language in LANGUAGES}
+    parts = [Markup('{}="{}"').format(name, said[LANGUAGES[0]])]
+    parts += [Markup('data-{}-{}="{}"').format(name, language, text) for language, text in said.items()]
+    return Markup(" ").join(parts)
+
+
+def say_if_known(prefix: str, name: str) -> Markup:
+    """The phrase `prefix.name`, or the name itself where it has none."""
+    key = f"{prefix}.{name}"
+    return say(key) if key in phrases() else Markup.escape(name)

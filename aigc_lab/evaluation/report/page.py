@@ -1,0 +1,338 @@
+"""From evaluated generators and their tables to one HTML file."""
+
+import base64
+import math
+import platform
+import re
+import shlex
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from aigc_lab import __version__
+from aigc_lab.data.samples import Images, Texts
+from aigc_lab.errors import UserError
+from aigc_lab.evaluation.arguments import CONTROL, PERFECT
+from aigc_lab.evaluation.compare import Row, Table
+from aigc_lab.evaluation.exhibit import COLUMNS, N_IMAGES, Continuation, TextPair
+from aigc_lab.evaluation.harness import Harness
+from aigc_lab.evaluation.report.charts import Axis, Chart, Series, pareto_front
+from aigc_lab.evaluation.report.differences import config_differences, without_secrets
+from aigc_lab.evaluation.report.grid import column_groups, heat_map, quality, shared_columns
+from aigc_lab.evaluation.report.language import attribute, say, say_if_known
+from aigc_lab.evaluation.subjects import Evaluated
+from aigc_lab.evaluation.tabulate import format_count, format_difference
+from aigc_lab.files import write_atomically
+from aigc_lab.metrics_file import read_metrics
+from aigc_lab.pictures import sheet, to_png
+from aigc_lab.run import Run, git_state
+
+N_REAL_TEXTS = 2
+N_MARKS = 8
+"""Colours, dashes and markers that the style sheet and the template tell apart."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG as a data URI, with its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, png: bytes | None) -> "Picture | None":
+        if not png:
+            return None
+        width, height = struct.unpack(">II", png[16:24])  # the header of every PNG
+        return cls(f"data:image/png;base64,{base64.b64encode(png).decode()}", width, height)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the report shows of one generator beside its scores.
+
+    Attributes:
+        mark: its colour, dash and marker in every chart.
+        facts: key of a phrase -> value.
+    """
+
+    name: str
+    label: str
+    mark: int
+    facts: Mapping[str, str]
+    sheet: Picture | None
+    neighbours: Picture | None
+    texts: Sequence[TextPair]
+    curves: Sequence[Chart]
+
+
+@dataclass(frozen=True)
+class RealData:
+    """Held-out items of a data set, to look at beside the samples."""
+
+    name: str
+    sheet: Picture | None
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Continued:
+    """One held-out prompt with its real end, and what each generator (name, mark) makes of it."""
+
+    data: str
+    prompt: str
+    real: str
+    generated: Sequence[tuple[str, int, str]]
+
+
+def write_report(
+    evaluated: Sequence[Evaluated], tables: Sequence[Table], output: Path | None, *, command: Sequence[str]
+) -> Path:
+    """Write the report, to `output` or report.html in the folder of the first run (or this folder).
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    first_run = next((e.run for e in evaluated if e.run), None)
+    path = output or (first_run.path / "report.html" if first_run else Path("report.html"))
+    html = render(evaluated, tables, command=command)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, html.encode(errors="backslashreplace"))  # a file's name need not be UTF-8
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    return path.absolute()
+
+
+def render(evaluated: Sequence[Evaluated], tables: Sequence[Table], *, command: Sequence[str]) -> str:
+    """The report's HTML."""
+    marks = {subject.name: i % N_MARKS for i, subject in enumerate(evaluated)}
+    labels = {row.name: row.label for table in tables for row in table.rows}
+    rows = [row for table in tables for row in table.rows if row.name in marks and not row.is_control]
+    style, script = _asset("report.css"), _asset("report.js")
+    environment = Environment(
+        loader=PackageLoader("aigc_lab.evaluation.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"visible": visible, "label": label, "difference": format_difference}
+    return environment.get_template("report.html.j2").render(
+        say=say,
+        attribute=attribute,
+        say_if_known=say_if_known,
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+        provenance=_provenance(command),
+        marks=marks,
+        cards_at={subject.name: i for i, subject in enumerate(evaluated, 1)},
+        columns=COLUMNS,
+        labels=labels,
+        tables=[(table, column_groups(table), heat_map(table)) for table in tables],
+        shared=rows,
+        shared_columns=shared_columns(tables),
+        charts=[*_pareto(rows, marks), *_frontiers(evaluated, labels, marks)],
+        continued=_continued(evaluated, labels, marks),
+        real=_real_data(evaluated),
+        cards=[_card(subject, labels, marks) for subject in evaluated],
+        differences=_differences(evaluated, labels),
+    )
+
+
+def visible(text: str) -> str:
+    """Control characters as the pictures that Unicode has of them; what a model of bytes emits can hold any."""
+    return text.translate(_PICTURES)
+
+
+def label(text: str) -> Markup:
+    """A name that may be broken after its punctuation, where a column is narrow."""
+    return Markup("<wbr>").join(re.split(r"(?<=[/:_])", visible(text)))
+
+
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
+_PICTURES |= dict.fromkeys(
+    [*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0x80, 0xA0)], 0xFFFD
+)  # Bidi, C1
+
+
+def _asset(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Content-Security-Policy: this very style and script, pictures inside the file, nothing else."""
+    hashes = (base64.b64encode(sha256(part.encode()).digest()).decode() for part in (style, script))
+    return "default-src 'none'; img-src data:; style-src 'sha256-{}'; script-src 'sha256-{}'".format(*hashes) + (
+        "; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _pareto(rows: Sequence[Row], marks: Mapping[str, int]) -> list[Chart]:
+    """Quality against seconds and against operations; none where no run has both."""
+    costs = {
+        "pareto.seconds": (lambda row: row.any.seconds_per_sample, format_seconds),
+        "pareto.flops": (lambda row: row.any.flops_per_sample, format_count),
+    }
+    charts = []
+    for key, (cost, form) in costs.items():
+        found = [(row, bar) for row in rows if (bar := quality(row)) is not None and cost(row) > 0]
+        if not found:
+            continue
+        points = [(float(cost(row)), bar.value) for row, bar in found]
+        front = pareto_front(points)
+        axis = Axis.around([x for x, _ in points], log=True, form=form)
+        series = [
+            Series(
+                row.label, [point], marks[row.name], [(bar.low, bar.high)], f"{bar.value:.0%}, {form(point[0])}"
+            )
+            for (row, bar), point in zip(found, points, strict=True)
+        ]
+        steps = [(front[0][0], 0.0), *front, (axis.high, front[-1][1])]
+        charts.append(Chart(key, axis, Axis(0, 1, form="{:.0%}".format), series, joined=False, steps=steps))
+    return charts
+
+
+def _frontiers(evaluated: Sequence[Evaluated], labels: Mapping[str, str], marks: Mapping[str, int]) -> list[Chart]:
+    """Every generator's divergence frontier, and that of fresh real data of every data set as the yardstick."""
+    series = [
+        Series(f"{CONTROL}{PERFECT[0]} ({harness.spec.name})", harness.control_frontier(PERFECT[0]), None)
+        for harness in _harnesses(evaluated)
+    ]
+    series += [
+        Series(labels[e.name], e.result.exhibit.frontier, marks[e.name])
+        for e in evaluated
+        if e.result.exhibit.frontier
+    ]
+    unit = Axis(0, 1)
+    return [Chart("frontier", unit, unit, series)]
+
+
+def _continued(
+    evaluated: Sequence[Evaluated], labels: Mapping[str, str], marks: Mapping[str, int]
+) -> list[Continued]:
+    """Prompts shared by all runs on the same data; the prompt stands in each exhibit."""
+    found: dict[tuple[str, str], tuple[Continuation, list[tuple[str, int, str]]]] = {}
+    for e in evaluated:
+        for continuation in e.result.exhibit.continuations:
+            key = (e.harness.spec.content_hash, continuation.prompt)
+            _, generated = found.setdefault(key, (continuation, []))
+            generated.append((labels[e.name], marks[e.name], continuation.generated))
+    names = {e.harness.spec.content_hash: e.harness.spec.name for e in evaluated}
+    return [
+        Continued(names[data], first.prompt, first.real, generated)
+        for (data, _), (first, generated) in found.items()
+    ]
+
+
+def _real_data(evaluated: Sequence[Evaluated]) -> list[RealData]:
+    """Held-out items of every data set, in a random order: the first ones may be of one hand or one page."""
+    shown = {}
+    for harness in _harnesses(evaluated):
+        items = harness.shuffled_held_out
+        picture, texts = None, []
+        if isinstance(items, Images):
+            picture = Picture.of(to_png(sheet(items[:N_IMAGES], columns=COLUMNS)))
+        elif isinstance(items, Texts):
+            texts = items[:N_REAL_TEXTS].to_strings()
+        shown[harness.spec.content_hash] = RealData(harness.spec.name, picture, texts)
+    return list(shown.values())
+
+
+def _harnesses(evaluated: Sequence[Evaluated]) -> list[Harness]:
+    return list({e.harness.group: e.harness for e in evaluated}.values())
+
+
+def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int]) -> Card:
+    exhibit, cost = subject.result.exhibit, subject.result.scores[0]
+    facts = {
+        "fact.kind": cost.generator,
+        "fact.parameters": format_count(cost.parameters),
+        "fact.sample": f"{format_count(cost.flops_per_sample)}FLOP, {format_seconds(cost.seconds_per_sample)}, "
+        f"{cost.bytes_per_sample} bytes",
+    }
+    if subject.run:
+        facts |= _run_facts(subject.run, cost.weights)
+    return Card(
+        subject.name,
+        labels.get(subject.name, subject.name),
+        marks[subject.name],
+        facts,
+        Picture.of(exhibit.sheet),
+        Picture.of(exhibit.neighbours),
+        exhibit.texts,
+        _curves(subject.run) if subject.run else [],
+    )
+
+
+def _run_facts(run: Run, weights: str) -> dict[str, str]:
+    record = run.record()
+    return {
+        "fact.weights": weights,
+        "fact.trained": f"{record.get('wall_seconds', 0) / 60:.1f} min, {record.get('device', 'unknown')}",
+        "fact.seed": str(record.get("seed")),
+        "fact.commit": _commit(record.get("git")),
+        "fact.command": shlex.join(without_secrets(record.get("command", []))),
+        "fact.directory": str(run.path),
+    }
+
+
+def _curves(run: Run) -> list[Chart]:
+    """One chart per logged quantity; a line per stage (train, val). Values that are not finite are left out."""
+    stages: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for step, metric, value in read_metrics(run.metrics_path):
+        stage, _, quantity = metric.rpartition("/")
+        if math.isfinite(value):
+            stages.setdefault(quantity, {}).setdefault(stage, []).append((step + 1, value))
+    charts = []
+    for quantity, lines in stages.items():
+        steps, values = ([p[i] for points in lines.values() for p in points] for i in (0, 1))
+        series = [
+            Series(stage, points, i % N_MARKS, note=f"{points[-1][1]:.4g}")
+            for i, (stage, points) in enumerate(lines.items())
+        ]
+        axes = Axis(0, max(steps), form="{:.0f}".format), Axis.around(values)
+        charts.append(Chart("curve", *axes, series, title=quantity))
+    return charts
+
+
+def _differences(evaluated: Sequence[Evaluated], labels: Mapping[str, str]) -> dict[str, Any] | None:
+    runs = [(labels[e.name], e.run) for e in evaluated if e.run]
+    if len(runs) < 2:
+        return None
+    rows = config_differences([run.config().model_dump() for _, run in runs])
+    return {"names": [label for label, _ in runs], "rows": rows}
+
+
+def _provenance(command: Sequence[str]) -> dict[str, str]:
+    return {
+        "fact.made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "fact.command": shlex.join(without_secrets(command)),
+        "fact.version": __version__,
+        "fact.commit": _commit(git_state()),
+        "fact.machine": f"{platform.node()}, {platform.platform()}, Python {platform.python_version()}",
+    }
+
+
+def _commit(git: Mapping[str, str] | None) -> str:
+    """With a hash of what was not committed; both in words where the record has none."""
+    found = git or {}
+    return f"{found.get('commit', 'none')[:10]} ({found.get('diff', 'not a checkout')})"
+
+
+def format_seconds(seconds: float) -> str:
+    """0.0031 -> 3.1 ms."""
+    for size, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{1e9 * seconds:.3g} ns"

@@ -1,0 +1,202 @@
+"""Tables of scores as text: for the terminal, Markdown, LaTeX and CSV."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from aigc_lab.evaluation.arguments import CONTROL, MAIN_CONTROLS
+from aigc_lab.evaluation.battery import METRICS
+from aigc_lab.evaluation.compare import Rank, Row, Table
+from aigc_lab.evaluation.harness import Score
+from aigc_lab.evaluation.metrics import Estimate
+
+
+def format_value(score: Score) -> str:
+    """A cell: three significant digits; ≤ before a bound; `none` where there is no such number."""
+    if score.value is None:
+        return "none"
+    sign = "≤ " if score.kind == "lower bound" else ""
+    return sign + _number(score.value)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def format_count(n: float) -> str:
+    """1234567 -> 1.23M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.3g}{unit}"
+    return f"{n:.3g}"
+
+
+def format_difference(difference: Estimate) -> str:
+    """+0.12 ± 0.03; a star where the interval leaves zero out."""
+    star = "*" if difference.low > 0 or difference.high < 0 else ""
+    return f"{difference.value:+.3g} ± {difference.high - difference.value:.2g}{star}"
+
+
+def format_rank(rank: Rank) -> str:
+    """1, or 1-2 where the resamples disagree."""
+    return str(rank.low) if rank.low == rank.high else f"{rank.low}-{rank.high}"
+
+
+def cells(table: Table, *, every: bool) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of text; the headline metrics, or every one."""
+    shown = [m for m in table.metrics if every or m.headline]
+    blind = table.blind
+    titles = ["generator", *(m.heading + ("†" if "copycat" in blind[m.name] else "") for m in shown)]
+    titles += ["gap closed", *(["rank"] if table.ranks else []), "params", "FLOP/sample", "ms/sample"]
+    rows = []
+    for row in _rows(table, every):
+        gap, cost = row.gap_closed, row.any
+        rank = [format_rank(table.ranks[row.name]) if row.name in table.ranks else ""] if table.ranks else []
+        rows.append(
+            [
+                row.label,
+                *(format_value(row.scores[m.name]) for m in shown),
+                "none" if gap is None else f"{gap:.0%}",
+                *rank,
+                format_count(cost.parameters),
+                format_count(cost.flops_per_sample),
+                f"{1000 * cost.seconds_per_sample:.3g}",
+            ]
+        )
+    return titles, rows
+
+
+def _rows(table: Table, every: bool) -> list[Row]:
+    main = [CONTROL + name for name in MAIN_CONTROLS]
+    return [row for row in table.rows if every or not row.is_control or row.name in main]
+
+
+def difference_cells(table: Table, *, every: bool) -> tuple[list[str], list[list[str]]]:
+    """The same for the differences from the baseline."""
+    shown = [m for m in table.metrics if every or m.headline]
+    labels = {row.name: row.label for row in table.rows}
+    rows = [
+        [labels[name], *(format_difference(found[m.name]) if m.name in found else "none" for m in shown)]
+        for name, found in table.differences.items()
+    ]
+    return ["less the baseline", *(m.heading for m in shown)], rows
+
+
+def print_table(table: Table, *, every: bool) -> None:
+    """On the terminal, with its caption and flags; on its side where it is too wide."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=180)
+    _print(console, table.title, *cells(table, every=every))
+    if table.differences:
+        _print(console, "differences", *difference_cells(table, every=every))
+    console.print(table.caption, markup=False)
+    for row in _rows(table, every):
+        for flag in table.flags.get(row.name, ()):
+            console.print(f"⚑ {row.name}: {flag}", markup=False)
+
+
+def _print(console: Console, title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def made(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> RichTable:
+        shown = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for i, heading in enumerate(titles):
+            shown.add_column(heading, justify="right" if i else "left", no_wrap=not i, overflow="fold")
+        for row in rows:
+            shown.add_row(*row)
+        return shown
+
+    across = made(titles, rows)
+    if console.measure(across, options=console.options.update(max_width=1000)).maximum <= console.width:
+        console.print(across)
+    else:
+        generators, *metrics = zip(titles, *rows, strict=True)
+        console.print(made([re.sub("([/:])", r"\1\n", heading) for heading in generators], metrics))
+
+
+def to_markdown(tables: Sequence[Table], *, every: bool) -> str:
+    """GitHub's Markdown, numbers to the right."""
+    return "\n".join(_table_in_markdown(table, every) for table in tables)
+
+
+def _table_in_markdown(table: Table, every: bool) -> str:
+    parts = [f"**{table.title}**", "", *_markdown(*cells(table, every=every)), ""]
+    if table.differences:
+        parts += [*_markdown(*difference_cells(table, every=every)), ""]
+    flags = [f"- ⚑ {row.name}: {flag}" for row in _rows(table, every) for flag in table.flags.get(row.name, ())]
+    return "\n".join([*parts, table.caption, *([""] if flags else []), *flags, ""])
+
+
+def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(columns: Sequence[str]) -> str:
+        return "| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |"
+
+    return [line(titles), line(["---"] + ["---:"] * (len(titles) - 1)), *map(line, rows)]
+
+
+_LATEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "↓": "$\\downarrow$",
+    "↑": "$\\uparrow$",
+    "→": "$\\to$",
+    "≤": "$\\le$",
+    "±": "$\\pm$",
+    "†": "$\\dagger$",
+    "∞": "$\\infty$",
+    "∫": "$\\int$",
+    "²": "$^2$",
+    "₂": "$_2$",
+    "·": "$\\cdot$",
+    "⚑": "",
+}
+
+
+def to_latex(tables: Sequence[Table], *, every: bool) -> str:
+    """One `table` each, for the package booktabs."""
+    return "\n".join(_table_in_latex(table, every) for table in tables)
+
+
+def _table_in_latex(table: Table, every: bool) -> str:
+    lines = ["\\begin{table}", "\\centering", "\\small"]
+    lines += _latex(*cells(table, every=every))
+    if table.differences:
+        lines += ["\\\\[1ex]", *_latex(*difference_cells(table, every=every))]
+    return "\n".join([*lines, f"\\caption{{{_tex(table.title)}. {_tex(table.caption)}}}", "\\end{table}", ""])
+
+
+def _latex(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(columns: Sequence[str]) -> str:
+        return " & ".join(map(_tex, columns)) + r" \\"
+
+    body = ["\\toprule", line(titles), "\\midrule", *map(line, rows), "\\bottomrule"]
+    return [f"\\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", *body, "\\end{tabular}"]
+
+
+def _tex(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in text)
+
+
+def to_csv(tables: Sequence[Table], *, every: bool) -> str:
+    """Every field of every score, one line each, for a spreadsheet or a data frame."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [field.name for field in fields(Score)])
+    writer.writeheader()
+    writer.writerows(
+        score.to_json()
+        for table in tables
+        for row in table.rows
+        for score in row.scores.values()
+        if score.value is not None and (every or METRICS[score.metric].headline)
+    )
+    return buffer.getvalue()
+
+
+FORMATS: Mapping[str, Callable[..., str]] = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}

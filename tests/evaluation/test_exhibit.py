@@ -1,0 +1,83 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from aigc_lab.data.samples import Images, Texts
+from aigc_lab.data.spec import DataSpec
+from aigc_lab.evaluation.exhibit import Continuation, Exhibit, Prompt, TextPair, continue_prompts, prompts
+
+SPEC = DataSpec(
+    name="prose",
+    modality="text",
+    shape=(8,),
+    vocab_size=256,
+    vocabulary=None,
+    passage=16,
+    n_classes=0,
+    n_train=1,
+    n_held_out=1,
+    content_hash="",
+)
+
+
+@dataclass
+class Parrot:
+    """Goes on with random capitals."""
+
+    spec: DataSpec = SPEC
+
+    def continue_symbols(self, prompt_BP: Tensor, length: int, *, rng: torch.Generator) -> Tensor:
+        return torch.cat([prompt_BP, torch.randint(65, 91, (1, length), generator=rng)], 1)
+
+
+def seeded(i: int) -> torch.Generator:
+    return torch.Generator().manual_seed(i)
+
+
+def test_an_exhibit_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    for i, exhibit in enumerate(
+        [
+            Exhibit(sheet=b"png", neighbours=b"png too", frontier=[(0.0, 1.0), (1.0, 0.0)]),
+            Exhibit(texts=[TextPair("a", "b", 1)], continuations=[Continuation("好", "b", "c\ufffd")]),
+        ]
+    ):
+        exhibit.save(tmp_path / str(i))
+        again = Exhibit.load(tmp_path / str(i))
+        for part in ("sheet", "neighbours", "texts", "continuations", "frontier"):
+            mine, theirs = getattr(exhibit, part), getattr(again, part)
+            assert mine == theirs or not (mine or theirs)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"pictures": ["sheet"], "texts": [], "continuations": [], "frontier": []}',
+        '{"pictures": ["../x"], "texts": [{"a": 1}], "continuations": [], "frontier": [1]}',
+    ],
+)
+def test_a_damaged_exhibit_is_recognised(content: str, tmp_path: Path) -> None:
+    (tmp_path / "exhibit.json").write_text(content)
+    with pytest.raises((OSError, ValueError, TypeError)):
+        Exhibit.load(tmp_path)
+
+
+def test_prompts_are_cut_between_characters() -> None:
+    (first, broken) = prompts(Texts(["一二三四".encode(), b"\xff" * 8]))
+    assert first == Prompt("一".encode(), "二三四".encode())
+    assert broken == Prompt(b"", b"\xff" * 8), "an invalid passage has no beginning that can be read"
+    assert prompts(Images(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), 2)) == []
+
+
+def test_every_prompt_is_continued_with_noise_of_its_own() -> None:
+    asked = [Prompt(b"once ", b"upon a time"), Prompt(b"twice ", b"then")]
+    both = continue_prompts(Parrot(), asked, seeded)
+    assert [len(c.generated) for c in both] == [11, 4] and both[0].generated.isupper()
+    assert (both[0].prompt, both[0].real) == ("once ", "upon a time")
+    assert continue_prompts(Parrot(), asked[:1], seeded) == both[:1], "whatever else is asked"
+    assert continue_prompts(object(), asked, seeded) == []

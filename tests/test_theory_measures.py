@@ -1,0 +1,90 @@
+"""Measures of theory, and the callback that holds a training GAN against it."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from aigc_lab import training
+from aigc_lab.cli import main
+from aigc_lab.config.compose import Composer
+from aigc_lab.metrics_file import read_metrics
+from aigc_lab.minimax import exact
+from aigc_lab.reproduce import theory
+from aigc_lab.reproduce.measures import Trial
+
+TINY = [
+    "model=minimax_gan",
+    "model.generator.hidden=[8]",
+    "model.discriminator.hidden=[8]",
+    "data.batch_size=8",
+    "data.n_held_out=500",
+    "logger=none",
+    "trainer.num_threads=1",
+    "trainer.max_steps=5",
+]
+CALLBACK = "+callbacks.minimax={_target_:aigc_lab.callbacks.MinimaxValue,every_n_steps:2,n:%d}"  # Hydra's grammar
+
+
+def test_the_callback_logs_the_game_beside_its_optimum_and_its_floor(tmp_path: Path) -> None:
+    overrides = ["data=gaussian_1d", *TINY, CALLBACK % 5000, f"paths.runs_dir={tmp_path}"]
+    run = training.train(Composer().train(overrides), ["pytest"])
+    rows = {(step, name): value for step, name, value in read_metrics(run.metrics_path)}
+    assert sorted({step for step, name in rows if name.startswith("minimax/")}) == [1, 3, 4]
+    assert rows[4, "minimax/floor"] == pytest.approx(-math.log(4))
+    assert rows[4, "minimax/floor"] < rows[4, "minimax/optimum"] <= 0
+    assert rows[4, "minimax/value"] <= rows[4, "minimax/optimum"] + rows[4, "minimax/optimum_error"] + 0.1
+    assert 0 < rows[4, "minimax/optimum_error"] < 0.2
+
+
+def test_the_callback_refuses_what_has_no_density_or_no_game(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", CALLBACK % 100, "logger=none", f"paths.runs_dir={tmp_path}"]
+    assert main([*command, "data=digits", "model=gan", "model/generator=mlp", "model/discriminator=mlp"]) == 2
+    assert "MinimaxValue: the density of digits is not known" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_fates() -> None:
+    time = torch.arange(2000, dtype=torch.float64)
+    wobble = 1 + 0.1 * torch.sin(time / 5)
+    assert theory.fate(wobble * torch.exp(-time / 1000)) == theory.CONVERGES
+    assert theory.fate(wobble) == theory.CYCLES
+    assert theory.fate(wobble * (1 + time / 1000)) == theory.DIVERGES
+    assert theory.fate(torch.exp(time)) == theory.DIVERGES  # beyond what a float holds
+    assert theory.fate(torch.exp(-time)) == theory.CONVERGES
+
+
+def test_dynamics_of_a_short_orbit() -> None:
+    found = theory.Dynamics(n=500)(Trial(0, None))
+    assert found["radius: GAN, simultaneous, 500 steps"] == pytest.approx(3.096949, abs=1e-6)
+    assert found["fate: GAN + R1"] == -1 and found["fate: WGAN, simultaneous"] == 1
+    assert len([name for name in found if name.startswith("fate: ")]) == 22
+
+
+def test_a_trained_discriminator_comes_near_the_optimal_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "N(0,1), N(1,1)"
+    monkeypatch.setattr(theory, "PAIRS", {name: theory.PAIRS[name]})
+    measure = theory.TrainedDiscriminators(hidden=[16], steps=150, batch_size=512, lr=1e-2, n=20_000)
+    state = torch.get_rng_state()
+    found = measure(Trial(0, None))
+    assert torch.equal(torch.get_rng_state(), state) and found == measure(Trial(0, None))
+    assert found != measure(Trial(1, None))
+    assert found[f"V: {name}"] == pytest.approx(-1.163451397, abs=0.03)
+    assert found[f"|D - D*|: {name}"] < 0.05
+
+
+def test_the_pairs_are_the_references() -> None:
+    golden = [-1.163451, -1.200828, -0.332740, -0.984323, -0.954839, -0.983603, -1.039664]
+    assert [exact.minimax_value(p, q) for p, q in theory.PAIRS.values()] == pytest.approx(golden, abs=1e-6)
+
+
+def test_gradients_at_a_trained_discriminator() -> None:
+    measure = theory.VanishingGradient(
+        separations=[1.0], hidden=[16], steps=150, batch_size=512, lr=1e-2, n=50_000
+    )
+    found = measure(Trial(0, None))
+    assert found["saturating: 1"] == pytest.approx(0.397972867, rel=0.1)
+    assert found["non-saturating: 1"] == pytest.approx(0.602027133, rel=0.1)
