@@ -252,7 +252,6 @@ def _bench(data: str, protocol: str, n: int) -> _Bench:
     harness = Harness(dataset, config.evaluation, Path(config.paths.cache_dir).expanduser())
     if harness.n < n:
         raise UserError(f"claims: SharedHarness.n={n} of {harness.n} held-out items")
-    reference = harness.features(harness.train[harness.reference])
-    order = torch.randperm(len(harness.held_out), generator=torch.Generator().manual_seed(fold(n)))
-    floor = metrics.frechet_distance(reference, harness.features(harness.held_out[order[:n]]))
+    reference = harness.reference_features
+    floor = metrics.frechet_distance(reference, harness.held_out_features)
     return _Bench(harness, reference, floor.value)
