@@ -16,6 +16,8 @@ from aigc_lab.generators import LATENTS, Implicit, load
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.minimax import parzen
 from aigc_lab.modules.gan import GAN, SimultaneousGAN
+from aigc_lab.reproduce.measures import ParzenWindow, SharedHarness, Trial
+from aigc_lab.run import Run
 
 TINY_2014 = [
     "experiment=goodfellow2014/mnist",
@@ -127,3 +129,27 @@ def test_uniform_latents_have_mean_0_and_variance_1() -> None:
     assert z.abs().max() <= 3**0.5
     torch.testing.assert_close(z.mean(0), torch.zeros(2), atol=0.02, rtol=0)
     torch.testing.assert_close(z.var(0), torch.ones(2), atol=0.02, rtol=0)
+
+
+def test_the_parzen_measure_gives_the_rows_of_its_table(mnist: Path) -> None:
+    trial = Trial(0, Run.open(train(mnist, 1)))
+    found = ParzenWindow(n=30, k_means_rounds=2)(trial)
+    data = TorchvisionImages(dataset="MNIST", root=str(mnist), download=False, batch_size=1, levels=None)
+    images, test = data.intensities()
+    real = images[:40][torch.randperm(40, generator=trial.rng())[:30]]
+    assert found["parzen_real_data"] == pytest.approx(parzen.protocol_2014(real, images, test).mean)
+    assert set(found) == {
+        f"parzen{row}{of}" for row in ("", "_real_data", "_k_means") for of in ("", "_error", "_sigma")
+    }
+    with pytest.raises(UserError, match="n=41 of 40 training images"):
+        ParzenWindow(n=41, k_means_rounds=2)(trial)
+
+
+def test_distances_on_the_shared_harness(trained: dict[str, Path]) -> None:
+    """At the n of the harness, and of its own reference: what the harness itself finds of the same samples."""
+    trial = Trial(0, Run.open(trained["gan"]))
+    found = SharedHarness(protocol="quick", n=100)(trial)
+    assert found["frechet"] > found["frechet_floor"] > 0 and 0 <= found["precision"] <= 1
+    assert SharedHarness(protocol="quick", n=100)(trial) == found
+    with pytest.raises(UserError, match="n=500 of 450 held-out items"):
+        SharedHarness(protocol="quick", n=500)(trial)
