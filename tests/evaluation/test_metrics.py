@@ -213,7 +213,7 @@ def test_neighbour_metrics_do_not_change_under_shift_rotation_and_scale(
 
 
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(1, 5))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_nearest_neighbours_are_the_nearest(n: int, m: int, d: int) -> None:
     reference, points = gaussian(n, d), gaussian(m, d, 1)
     index, distance = nearest_neighbours(reference, points)

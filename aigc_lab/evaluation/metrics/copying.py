@@ -6,7 +6,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics.distances import nearest_neighbours, squared_tiles
+from aigc_lab.evaluation.metrics.distances import nearest_neighbours, neighbours
 from aigc_lab.evaluation.metrics.estimate import Estimate
 from aigc_lab.evaluation.metrics.ranks import probability_greater
 
@@ -64,8 +64,5 @@ def authenticity(train: Tensor, generated: Tensor) -> Estimate:
     """
     nearest, distance = nearest_neighbours(train, generated)
     needed, place = nearest.unique(return_inverse=True)
-    own = torch.full((len(needed), 2), math.inf, dtype=torch.float64)
-    for rows, _, squared in squared_tiles(train[needed], train):
-        candidates = torch.cat([own[rows], squared], dim=1)
-        own[rows] = candidates.topk(2, largest=False).values
-    return Estimate.mean_of(distance > own[place, 1].sqrt())
+    own = neighbours(train[needed], train, 2)[0][:, 1].sqrt()  # the first is the point itself
+    return Estimate.mean_of(distance > own[place])

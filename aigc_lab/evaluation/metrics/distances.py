@@ -1,13 +1,28 @@
-"""Euclidean distances in float64, a tile at a time: no n x n matrix is held, and a copy lies at distance 0."""
+"""Euclidean distances a tile at a time: no n x n matrix is held, values are float64's, and a copy lies at 0.
+
+Neighbours are found by screening: one float32 product bounds every squared distance from below, and only the pairs
+that the bound cannot exclude are measured, in float64 from the differences themselves. The answer is that of
+comparing everything.
+"""
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 TILE = 1024
-"""Points along either side of a tile: 8 MB of distances, which stay in a processor's cache."""
+"""Points along either side of a tile of `squared_tiles`: 8 MB of distances, which stay in a processor's cache."""
+
+ROWS, COLUMNS = 256, 8192
+"""Sides of a tile that is screened: 8 MB of bounds."""
+
+GROUP = 32
+"""Neighbouring columns whose smallest bound is looked at first."""
+
+OUT_OF_REACH = 1e30
+"""The bound of columns that only fill the last group; true ones are below 4."""
 
 ROUNDING = 1e-13
 """What |x|² + |y|² - 2xy may be off by, as a share of |x|² + |y|²."""
@@ -18,60 +33,195 @@ def nearest_neighbours(reference: Tensor, points: Tensor) -> tuple[Tensor, Tenso
 
     Of several at the same distance it is the first.
     """
-    index = torch.zeros(len(points), dtype=torch.long)
-    nearest = torch.full((len(points),), math.inf, dtype=torch.float64)
-    for rows, columns, squared in squared_tiles(points, reference):
-        found = squared.min(1)
-        nearer = found.values < nearest[rows]
-        index[rows] = torch.where(nearer, found.indices + columns.start, index[rows])
-        nearest[rows] = torch.where(nearer, found.values, nearest[rows])
-    return index, nearest.sqrt()
+    squared, index = neighbours(points, reference, 1)
+    return index[:, 0], squared[:, 0].sqrt()
 
 
 def squared_radii(points: Tensor, k: int) -> Tensor:
-    """Squared distances of each point to its k nearest other points, ascending, float64 [n, k].
-
-    Distance is symmetric, so only the tiles on and above the diagonal are computed.
-    """
+    """Squared distances of each point to its k nearest other points, ascending, float64 [n, k]."""
     assert len(points) > k, f"{len(points)} points have no {k}-th neighbour"
-    smallest = torch.full((len(points), k), math.inf, dtype=torch.float64)
-
-    def keep(rows: slice, candidates: Tensor) -> None:
-        nearest = candidates.topk(min(k, candidates.shape[1]), largest=False).values
-        smallest[rows] = torch.cat([smallest[rows], nearest], dim=1).topk(k, largest=False).values
-
-    for rows, columns, squared in squared_tiles(points, points, upper=True):
-        if rows == columns:
-            squared.fill_diagonal_(math.inf)  # nobody is one's own neighbour
-        else:
-            keep(columns, squared.mT)
-        keep(rows, squared)
-    return smallest
+    return neighbours(points, points, k, apart=True)[0]
 
 
-def squared_tiles(points: Tensor, others: Tensor, *, upper: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
+def neighbours(points: Tensor, others: Tensor, k: int, *, apart: bool = False) -> tuple[Tensor, Tensor]:
+    """Squared distances of each point to its k nearest others, ascending, float64 [n, k], and their indices,
+    int64 [n, k]; equally near ones in the order of the others.
+
+    Args:
+        apart: points and others are one set, and nobody is one's own neighbour.
+    """
+    screen = _Screen.of(points, others)
+    squared = torch.full((len(points), k), math.inf, dtype=torch.float64)
+    index = torch.zeros((len(points), k), dtype=torch.long)
+    for rows in _slices(len(points), ROWS):
+        for columns in _slices(len(others), COLUMNS):
+            bounds = screen.lower_bounds(rows, columns)
+            own = _common(rows, columns) if apart else _common(slice(0, 0), columns)
+            bounds.flatten(1)[own - rows.start, own - columns.start] = math.inf
+            least = bounds.amin(-1)
+            limit = squared[rows, -1] * screen.unit
+            if least.shape[1] >= k:  # k groups hold k different others, none further than the upper bound
+                upper = (least + screen.group_slack[_groups(columns)]).topk(k, largest=False).values[:, -1]
+                limit = torch.minimum(limit, upper.double() + screen.row_slack[rows])
+            pairs = _within(bounds, least, limit, at_most=(GROUP + k) * len(bounds))
+            if pairs is None:
+                near = _differences(points[rows], others[columns])
+                near[own - rows.start, own - columns.start] = math.inf
+                place = torch.arange(columns.start, columns.stop).expand_as(near)
+            else:
+                near, place = _side_by_side(*pairs, screen.squared(rows, columns, *pairs), len(bounds))
+                place += columns.start
+            candidates = torch.cat([squared[rows], near], dim=1)
+            order = candidates.sort(dim=1, stable=True)
+            squared[rows] = order.values[:, :k]
+            index[rows] = torch.cat([index[rows], place], dim=1).gather(1, order.indices[:, :k])
+    return squared, index
+
+
+def pairs_within(points: Tensor, others: Tensor, limit: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Point, other and squared distance (int64, int64, float64 [p]) of all pairs whose squared distance is at
+    most the point's limit [n], a tile at a time."""
+    screen = _Screen.of(points, others)
+    for rows in _slices(len(points), ROWS):
+        for columns in _slices(len(others), COLUMNS):
+            bounds = screen.lower_bounds(rows, columns)
+            pairs = _within(
+                bounds, bounds.amin(-1), limit[rows] * screen.unit, at_most=2 * GROUP * len(bounds)
+            )
+            if pairs is None:
+                near = _differences(points[rows], others[columns])
+                row, column = (near <= limit[rows, None]).nonzero(as_tuple=True)
+                squared = near[row, column]
+            else:
+                squared = screen.squared(rows, columns, *pairs)
+                inside = squared <= limit[rows][pairs[0]]
+                row, column, squared = pairs[0][inside], pairs[1][inside], squared[inside]
+            yield row + rows.start, column + columns.start, squared
+
+
+def squared_tiles(points: Tensor, others: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     """(rows, columns, squared distances between these points and these others), float64.
 
     |x|² + |y|² - 2xy is one product, of (-2x, |x|², 1) and (y, 1, |y|²). It loses half the digits where x is near
     y: what is below rounding error is set to 0, so that a copy lies at distance 0 exactly. Both sets are moved
     by the mean of the others first, which keeps digits where features lie far from the origin.
-
-    Args:
-        upper: leave out tiles below the diagonal.
     """
     centre = others.mean(0, dtype=torch.float64)
     (left, left_squares), (right, right_squares) = (_with_squares(x, centre) for x in (points, others))
     left[:, :-2] *= -2
     right[:, -2:] = right[:, -2:].flip(1)
-    for rows in _slices(len(points)):
-        for columns in _slices(len(others)):
-            if upper and columns.start < rows.start:
-                continue
+    for rows in _slices(len(points), TILE):
+        for columns in _slices(len(others), TILE):
             squared = left[rows] @ right[columns].mT
             if squared.amin() < ROUNDING * (left_squares[rows].amax() + right_squares[columns].amax()):
                 scale = left_squares[rows, None] + right_squares[columns]
                 squared.masked_fill_(squared < ROUNDING * scale, 0)
             yield rows, columns, squared
+
+
+@dataclass(frozen=True)
+class _Screen:
+    """Lower bounds of squared distances, in units in which the longest point has a length in [1/2, 1).
+
+    With u half a unit in the last place, a product of d + 2 terms is off by at most (d + 2) u Σ|terms| (Higham
+    2002, equation 3.5) and Σ|terms| <= 2 (|x|² + |y|²); rounding the features and squares themselves to float32
+    adds 5 u (|x|² + |y|²). So c (|x|² + |y|²) with c = 2 (d + 8) u covers it, and is taken off beforehand: the product
+    is of (-2x, 1, (1-c)|x|²) and (y, (1-c)|y|², 1), and a lower bound. Adding 2 c (|x|² + |y|²) makes an upper one.
+    """
+
+    points: Tensor
+    others: Tensor
+    unit: float
+    left: Tensor
+    right: Tensor
+    row_slack: Tensor
+    group_slack: Tensor
+
+    @classmethod
+    def of(cls, points: Tensor, others: Tensor) -> "_Screen":
+        # Where products of float32 are allowed to be of fewer digits the bound would not hold.
+        exact = torch.get_float32_matmul_precision() == "highest"
+        dtype = torch.float32 if exact else torch.float64
+        c = (points.shape[1] + 8) * torch.finfo(dtype).eps
+        underflow = 2.0**-100
+        centre = others.mean(0, dtype=torch.float64)
+        longest = max(float((x - centre).square().sum(1).max()) for x in (points, others))
+        if not math.isfinite(longest):
+            raise ValueError("features must be finite numbers, and their squares too")
+        scale = 2.0 ** -math.frexp(math.sqrt(longest))[1]
+
+        def widened(x: Tensor, squares_at: int, n: int) -> tuple[Tensor, Tensor]:
+            wide = torch.zeros(n, x.shape[1] + 2, dtype=dtype)
+            squares = torch.zeros(n, dtype=torch.float64)
+            for part in _slices(len(x), COLUMNS):
+                moved = (x[part] - centre) * scale
+                squares[part] = torch.linalg.vecdot(moved, moved)
+                wide[part, :-2] = moved
+            wide[:, -2:] = 1
+            wide[:, squares_at] = (1 - c) * squares - underflow
+            return wide, squares
+
+        left, left_squares = widened(points, -1, len(points))
+        left[:, :-2] *= -2
+        right, right_squares = widened(others, -2, -(-len(others) // GROUP) * GROUP)
+        right[len(others) :, -2] = OUT_OF_REACH
+        return cls(
+            points,
+            others,
+            unit=scale**2,
+            left=left,
+            right=right,
+            row_slack=2 * (c * left_squares + 2 * underflow),
+            group_slack=2 * c * right_squares.view(-1, GROUP).amax(1).to(dtype) * (1 + 1e-6),
+        )
+
+    def lower_bounds(self, rows: slice, columns: slice) -> Tensor:
+        """[rows, groups of columns, GROUP]"""
+        groups = _groups(columns)
+        return (self.left[rows] @ self.right[groups.start * GROUP : groups.stop * GROUP].mT).unflatten(
+            1, (-1, GROUP)
+        )
+
+    def squared(self, rows: slice, columns: slice, row: Tensor, column: Tensor) -> Tensor:
+        """Of these pairs of the tile, float64, in the features' own unit."""
+        difference = self.points[rows][row].double() - self.others[columns][column]
+        return torch.linalg.vecdot(difference, difference)
+
+
+def _common(rows: slice, columns: slice) -> Tensor:
+    begin, end = max(rows.start, columns.start), min(rows.stop, columns.stop)
+    return torch.arange(begin, max(begin, end))
+
+
+def _groups(columns: slice) -> slice:
+    return slice(columns.start // GROUP, -(-columns.stop // GROUP))
+
+
+def _within(bounds: Tensor, least: Tensor, limit: Tensor, *, at_most: int) -> tuple[Tensor, Tensor] | None:
+    """Row and column of the pairs whose bound does not exceed the row's limit, row by row; None where more than so
+    many are left that looking at each is slower than measuring the tile."""
+    limit = limit.clamp(max=OUT_OF_REACH / 2)[:, None]
+    row, group = (least <= limit).nonzero(as_tuple=True)
+    if len(row) > at_most:
+        return None
+    pair, member = (bounds[row, group] <= limit[row]).nonzero(as_tuple=True)
+    return None if len(pair) > at_most else (row[pair], group[pair] * GROUP + member)
+
+
+def _differences(points: Tensor, others: Tensor) -> Tensor:
+    """Squared distances of all pairs, float64, from the differences: slower than a product, and as exact."""
+    return torch.cdist(points.double(), others.double(), compute_mode="donot_use_mm_for_euclid_dist").square_()
+
+
+def _side_by_side(row: Tensor, column: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Lists of pairs, sorted by row, as matrices [n, longest list] of values and columns; inf fills the rest."""
+    lengths = row.bincount(minlength=n)
+    place = torch.arange(len(row)) - (lengths.cumsum(0) - lengths)[row]
+    width = int(lengths.max())
+    matrix = torch.full((n, width), math.inf, dtype=torch.float64)
+    columns = torch.zeros((n, width), dtype=torch.long)
+    matrix[row, place], columns[row, place] = values, column
+    return matrix, columns
 
 
 def _with_squares(x: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,5 +233,5 @@ def _with_squares(x: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
     return wide, squares
 
 
-def _slices(n: int) -> Iterator[slice]:
-    return (slice(begin, min(begin + TILE, n)) for begin in range(0, n, TILE))
+def _slices(n: int, size: int) -> Iterator[slice]:
+    return (slice(begin, min(begin + size, n)) for begin in range(0, n, size))

@@ -1,13 +1,11 @@
 """Fidelity and diversity by nearest neighbours: balls around the points of one set, points of the other inside."""
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics.distances import squared_radii, squared_tiles
+from aigc_lab.evaluation.metrics.distances import pairs_within, squared_radii
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
 TIE = 1e-9
@@ -56,30 +54,26 @@ def density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> DensityCove
 
 
 def manifold(real: Tensor, generated: Tensor, *, k_precision: int = 3, k_density: int = 5) -> Manifold:
-    """Precision and recall at one k, density and coverage at another: three sets of distances for all four."""
+    """Precision and recall at one k, density and coverage at another: the radii are looked for once."""
     real_radii = squared_radii(real, max(k_precision, k_density))
-    real_closed = real_radii[:, k_precision - 1, None] * (1 + TIE)
-    real_open = real_radii[:, k_density - 1, None] * (1 - TIE)
+    real_closed = real_radii[:, k_precision - 1] * (1 + TIE)
+    real_open = real_radii[:, k_density - 1] * (1 - TIE)
     generated_closed = squared_radii(generated, k_precision)[:, -1] * (1 + TIE)
 
     precise = torch.zeros(len(generated), dtype=torch.bool)
-    recalled = torch.zeros(len(real), dtype=torch.bool)
-    n_holding = torch.zeros(len(generated), dtype=torch.float64)
-    nearest = torch.full((len(real), 1), math.inf, dtype=torch.float64)
-    for rows, columns, squared in squared_tiles(real, generated):
-        precise[columns] |= (squared <= real_closed[rows]).any(0)
-        recalled[rows] |= (squared <= generated_closed[columns]).any(1)
-        n_holding[columns] += _count(squared < real_open[rows])
-        nearest[rows] = torch.minimum(nearest[rows], squared.amin(1, keepdim=True))
+    covered, recalled = (torch.zeros(len(real), dtype=torch.bool) for _ in range(2))
+    n_holding = torch.zeros(len(generated), dtype=torch.long)
+    for of_real, of_generated, squared in pairs_within(real, generated, torch.maximum(real_closed, real_open)):
+        precise[of_generated[squared <= real_closed[of_real]]] = True
+        in_open = squared < real_open[of_real]
+        covered[of_real[in_open]] = True
+        n_holding += of_generated[in_open].bincount(minlength=len(generated))
+    for _, of_real, _ in pairs_within(generated, real, generated_closed):
+        recalled[of_real] = True
 
     return Manifold(
         precision=Estimate.mean_of(precise),
         recall=Estimate.mean_of(recalled),
-        density=Estimate.mean_of(n_holding / k_density),
-        coverage=Estimate.mean_of((nearest < real_open).squeeze(1)),
+        density=Estimate.mean_of(n_holding.double() / k_density),
+        coverage=Estimate.mean_of(covered),
     )
-
-
-def _count(inside: Tensor) -> Tensor:
-    """How many are true in each column (NumPy's count is three times as fast as torch's sum)."""
-    return torch.from_numpy(np.count_nonzero(inside.numpy(), axis=0))

@@ -7,7 +7,7 @@ import torch
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics.distances import squared_tiles
+from aigc_lab.evaluation.metrics.distances import neighbours, squared_radii
 from aigc_lab.evaluation.metrics.estimate import Estimate
 from aigc_lab.evaluation.metrics.ranks import probability_greater
 
@@ -29,17 +29,10 @@ def two_sample_accuracy(real: Tensor, generated: Tensor) -> Estimate:
     dominating, it sees only those.
     """
     n = min(len(real), len(generated))
-    both = torch.cat([real[:n], generated[:n]])
-    is_generated = torch.arange(2 * n) >= n
-    nearest = torch.full((2 * n, 2), math.inf, dtype=torch.float64)  # distance to the first, to the second half
-    for rows, columns, squared in squared_tiles(both, both):
-        if rows == columns:
-            squared.fill_diagonal_(math.inf)
-        for half in (0, 1):
-            own = squared[:, is_generated[columns] == half]
-            if own.shape[1]:
-                nearest[rows, half] = torch.minimum(nearest[rows, half], own.amin(1))
-    return Estimate.mean_of((nearest[:, 1] < nearest[:, 0]) == is_generated)
+    real, generated = real[:n], generated[:n]
+    found_real = squared_radii(real, 1) <= neighbours(real, generated, 1)[0]  # of two equally near the real one
+    found_generated = squared_radii(generated, 1) < neighbours(generated, real, 1)[0]
+    return Estimate.mean_of(torch.cat([found_real, found_generated]).squeeze(1))
 
 
 def classifier_test(real: Tensor, generated: Tensor, *, seed: int = 0) -> ClassifierTest:
