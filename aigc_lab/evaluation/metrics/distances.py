@@ -85,9 +85,7 @@ def pairs_within(points: Tensor, others: Tensor, limit: Tensor) -> Iterator[tupl
     for rows in _slices(len(points), ROWS):
         for columns in _slices(len(others), COLUMNS):
             bounds = screen.lower_bounds(rows, columns)
-            pairs = _within(
-                bounds, bounds.amin(-1), limit[rows] * screen.unit, at_most=2 * GROUP * len(bounds)
-            )
+            pairs = _within(bounds, bounds.amin(-1), limit[rows] * screen.unit, at_most=2 * GROUP * len(bounds))
             if pairs is None:
                 near = _differences(points[rows], others[columns])
                 row, column = (near <= limit[rows, None]).nonzero(as_tuple=True)
