@@ -107,7 +107,12 @@ class PixelMarginals:
     modality = "image"
 
     def __init__(self, train: Images) -> None:
-        counts = torch.nn.functional.one_hot(train.pixels.long(), train.levels).sum(0).double() + 1
+        shape, levels = train.pixels.shape[1:], train.levels
+        own_bins = torch.arange(shape.numel()) * levels
+        counts = torch.ones(shape.numel() * levels, dtype=torch.float64)
+        for pixels in train.pixels.flatten(1).split(1000):
+            counts += torch.bincount((own_bins + pixels).flatten(), minlength=len(counts))
+        counts = counts.view(*shape, levels)
         self.levels, self.log_p = train.levels, (counts / counts.sum(-1, keepdim=True)).log()
 
     def sample(self, n: int, *, rng: torch.Generator) -> Images:
