@@ -1,6 +1,5 @@
 """Two-sample tests: can anything tell generated from real?"""
 
-import math
 from dataclasses import dataclass
 
 import torch
