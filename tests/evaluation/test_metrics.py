@@ -191,7 +191,8 @@ def test_results_do_not_depend_on_the_tile_size(monkeypatch: pytest.MonkeyPatch)
     real, generated = CASES["overlapping"]
     measures = (manifold, two_sample_accuracy, authenticity)
     whole = [measure(real, generated) for measure in measures]
-    monkeypatch.setattr(distances, "TILE", 7)
+    monkeypatch.setattr(distances, "ROWS", 7)
+    monkeypatch.setattr(distances, "COLUMNS", 64)
     assert whole == [measure(real, generated) for measure in measures]
 
 

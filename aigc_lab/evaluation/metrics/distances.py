@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-TILE = 1024
-"""Points along either side of a tile of `squared_tiles`: 8 MB of distances, which stay in a processor's cache."""
+AT_ONCE = 2**20
+"""Distances of `squared_rows` held at a time: 8 MB, which stay in a processor's cache."""
 
 ROWS, COLUMNS = 256, 8192
 """Sides of a tile that is screened: 8 MB of bounds."""
@@ -97,8 +97,8 @@ def pairs_within(points: Tensor, others: Tensor, limit: Tensor) -> Iterator[tupl
             yield row + rows.start, column + columns.start, squared
 
 
-def squared_tiles(points: Tensor, others: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """(rows, columns, squared distances between these points and these others), float64.
+def squared_rows(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows, and the squared distances between these points and all others, float64 [rows, m].
 
     |x|² + |y|² - 2xy is one product, of (-2x, |x|², 1) and (y, 1, |y|²). It loses half the digits where x is near
     y: what is below rounding error is set to 0, so that a copy lies at distance 0 exactly. Both sets are moved
@@ -108,13 +108,12 @@ def squared_tiles(points: Tensor, others: Tensor) -> Iterator[tuple[slice, slice
     (left, left_squares), (right, right_squares) = (_with_squares(x, centre) for x in (points, others))
     left[:, :-2] *= -2
     right[:, -2:] = right[:, -2:].flip(1)
-    for rows in _slices(len(points), TILE):
-        for columns in _slices(len(others), TILE):
-            squared = left[rows] @ right[columns].mT
-            if squared.amin() < ROUNDING * (left_squares[rows].amax() + right_squares[columns].amax()):
-                scale = left_squares[rows, None] + right_squares[columns]
-                squared.masked_fill_(squared < ROUNDING * scale, 0)
-            yield rows, columns, squared
+    for rows in _slices(len(points), max(1, AT_ONCE // len(others))):
+        squared = left[rows] @ right.mT
+        if squared.amin() < ROUNDING * (left_squares[rows].amax() + right_squares.amax()):
+            scale = left_squares[rows, None] + right_squares
+            squared.masked_fill_(squared < ROUNDING * scale, 0)
+        yield rows, squared
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,9 @@ class _Screen:
     """Lower bounds of squared distances, in units in which the longest point has a length in [1/2, 1).
 
     With u half a unit in the last place, a product of d + 2 terms is off by at most (d + 2) u Σ|terms| (Higham
-    2002, equation 3.5) and Σ|terms| <= 2 (|x|² + |y|²); rounding the features and squares themselves to float32
-    adds 5 u (|x|² + |y|²). So c (|x|² + |y|²) with c = 2 (d + 8) u covers it, and is taken off beforehand: the product
-    is of (-2x, 1, (1-c)|x|²) and (y, (1-c)|y|², 1), and a lower bound. Adding 2 c (|x|² + |y|²) makes an upper one.
+    2002, equation 3.5) and Σ|terms| <= 2 (|x|² + |y|²); rounding features and squares to float32 adds less than
+    8 u (|x|² + |y|²). So c (|x|² + |y|²) with c = 2 (d + 8) u covers it. It is taken off beforehand: the product is
+    of (-2x, 1, (1-c)|x|²) and (y, (1-c)|y|², 1), and a lower bound. Adding 2c (|x|² + |y|²) makes an upper one.
     """
 
     points: Tensor

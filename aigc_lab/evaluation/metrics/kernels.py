@@ -9,7 +9,8 @@ from torch.nn.functional import normalize
 
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
-BLOCK = 1024
+BLOCK = 512
+"""Points along either side of a tile: 2 MB of kernel values."""
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 """k(x, y): [n, d] and [m, d] to [n, m]."""
@@ -17,7 +18,7 @@ Kernel = Callable[[Tensor, Tensor], Tensor]
 
 def cubic(x: Tensor, y: Tensor) -> Tensor:
     """(x·y / d + 1)³, the kernel of KID."""
-    return (x @ y.mT / x.shape[1] + 1).pow_(3)
+    return torch.addmm(x.new_ones(()), x, y.mT, alpha=1 / x.shape[1]).pow_(3)
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,25 @@ def _discrepancy(x: Tensor, y: Tensor, kernel: Kernel, *, paired_with_self: bool
 
 
 def _mean_within(x: Tensor, kernel: Kernel, paired_with_self: bool) -> Tensor:
-    """Mean kernel of each point with the points of its own set, [n]."""
-    means = []
-    for begin in range(0, len(x), BLOCK):
-        block = kernel(x[begin : begin + BLOCK], x)
-        if paired_with_self:
-            means.append(block.mean(1))
-        else:
-            means.append((block.sum(1) - block.diagonal(begin)) / (len(x) - 1))
-    return torch.cat(means)
+    """Mean kernel of each point with the points of its own set, [n]. Kernels are symmetric: half are computed."""
+    total = torch.zeros(len(x), dtype=torch.float64)
+    for i in range(0, len(x), BLOCK):
+        for j in range(i, len(x), BLOCK):
+            values = kernel(x[i : i + BLOCK], x[j : j + BLOCK])
+            total[i : i + BLOCK] += values.sum(1)
+            if i < j:
+                total[j : j + BLOCK] += values.sum(0)
+            elif not paired_with_self:
+                total[i : i + BLOCK] -= values.diagonal()
+    return total / (len(x) - (not paired_with_self))
 
 
 def _means_between(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
     """Mean kernel of each x with the y [n], and of each y with the x [m]."""
-    rows, columns = [], torch.zeros(len(y), dtype=torch.float64)
-    for block in x.split(BLOCK):
-        values = kernel(block, y)
-        rows.append(values.mean(1))
-        columns += values.sum(0)
-    return torch.cat(rows), columns / len(x)
+    rows, columns = (torch.zeros(len(points), dtype=torch.float64) for points in (x, y))
+    for i in range(0, len(x), BLOCK):
+        for j in range(0, len(y), BLOCK):
+            values = kernel(x[i : i + BLOCK], y[j : j + BLOCK])
+            rows[i : i + BLOCK] += values.sum(1)
+            columns[j : j + BLOCK] += values.sum(0)
+    return rows / len(y), columns / len(x)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics.distances import squared_tiles
+from aigc_lab.evaluation.metrics.distances import neighbours, squared_rows
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
 MAX_STEPS = 50
@@ -50,21 +50,22 @@ def _fit_variances(centres: Tensor, points: Tensor) -> Tensor:
     d = points.shape[1]
     background_squared = BACKGROUND_SHRINK * (points - points.mean(0)).square().sum(1)
     background = torch.zeros((), dtype=torch.float64)
-    nearest = torch.full((len(centres),), math.inf, dtype=torch.float64)
-    for rows, _, squared in squared_tiles(centres, points):
-        nearest[rows] = torch.minimum(nearest[rows], squared.amin(1))
-    log_variances = ((nearest + 1e-3) / d).log()
+    nearest, _ = neighbours(centres, points, 1)
+    log_variances = ((nearest[:, 0] + 1e-3) / d).log()
 
     before = math.inf
     for _ in range(MAX_STEPS):
         own = _log_density(background_squared, background, d)
-        log_evidence = torch.logaddexp(-_negative_log_likelihood(points, centres, log_variances), own)
+        log_evidence = torch.empty_like(own)
         weight, spread = torch.zeros_like(log_variances), torch.zeros_like(log_variances)
-        for rows, columns, squared in squared_tiles(points, centres):
-            log_share = _log_density(squared, log_variances[columns], d) - math.log(len(centres))
-            share = (log_share - log_evidence[rows, None]).exp_()
-            weight[columns] += share.sum(0)
-            spread[columns] += (share * squared).sum(0)
+        for rows, squared in squared_rows(points, centres):
+            log_joint = _log_mixture(squared, log_variances, d)
+            peak = log_joint.amax(1)
+            joint = log_joint.sub_(peak[:, None]).exp_()
+            log_evidence[rows] = torch.logaddexp(peak + joint.sum(1).log(), own[rows])
+            scale = (peak - log_evidence[rows]).exp()
+            weight += scale @ joint
+            spread += scale @ joint.mul_(squared)
         used = weight > torch.finfo(torch.float64).tiny
         fitted = (spread[used] / weight[used] / d).log()
         log_variances[used] = fitted.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
@@ -79,11 +80,14 @@ def _fit_variances(centres: Tensor, points: Tensor) -> Tensor:
 
 def _negative_log_likelihood(points: Tensor, centres: Tensor, log_variances: Tensor) -> Tensor:
     """Of each point under an even mixture of isotropic Gaussians, nats [n]."""
-    total = torch.full((len(points),), -math.inf, dtype=torch.float64)
-    for rows, columns, squared in squared_tiles(points, centres):
-        density = _log_density(squared, log_variances[columns], points.shape[1])
-        total[rows] = torch.logaddexp(total[rows], density.logsumexp(1))
-    return math.log(len(centres)) - total
+    d = points.shape[1]
+    return torch.cat([-_log_mixture(s, log_variances, d).logsumexp(1) for _, s in squared_rows(points, centres)])
+
+
+def _log_mixture(squared: Tensor, log_variances: Tensor, d: int) -> Tensor:
+    """log N(x; c, σ² I) / m of each of the m centres, from |x - c|² [n, m]."""
+    at_centre = -0.5 * d * (log_variances + math.log(2 * math.pi)) - math.log(len(log_variances))
+    return torch.addcmul(at_centre, squared, (-log_variances).exp(), value=-0.5)
 
 
 def _log_density(squared: Tensor, log_variance: Tensor, d: int) -> Tensor:
