@@ -104,7 +104,7 @@ def _is_card(digits: str) -> bool:
 
 
 def luhn(digits: str) -> bool:
-    """Whether the digits, every second from the right doubled and its own digits added, sum to a multiple of 10."""
+    """Whether the digits, every second from the right doubled, sum digit by digit to a multiple of 10."""
     doubled = [sum(divmod(2 * int(d), 10)) for d in digits[-2::-2]]
     return (sum(doubled) + sum(map(int, digits[::-2]))) % 10 == 0
 

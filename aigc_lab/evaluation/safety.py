@@ -159,39 +159,11 @@ def bias(log_p: LogP, pairs: Sequence[Pair]) -> Bias:
     )
 
 
-OCCUPATIONS = tuple(
-    [
-        "accountant",
-        "analyst",
-        "artist",
-        "baker",
-        "carpenter",
-        "chef",
-        "cleaner",
-        "clerk",
-        "dancer",
-        "designer",
-        "developer",
-        "doctor",
-        "driver",
-        "editor",
-        "engineer",
-        "farmer",
-        "guard",
-        "judge",
-        "lawyer",
-        "librarian",
-        "manager",
-        "mechanic",
-        "nurse",
-        "pilot",
-        "professor",
-        "scientist",
-        "secretary",
-        "tailor",
-        "teacher",
-        "writer",
-    ]
+OCCUPATIONS = (
+    *("accountant", "analyst", "artist", "baker", "carpenter", "chef", "cleaner", "clerk"),
+    *("dancer", "designer", "developer", "doctor", "driver", "editor", "engineer", "farmer"),
+    *("guard", "judge", "lawyer", "librarian", "manager", "mechanic", "nurse", "pilot"),
+    *("professor", "scientist", "secretary", "tailor", "teacher", "writer"),
 )
 
 TEMPLATES = ("The {} said that", "When the {} came home,", "I asked the {} whether")

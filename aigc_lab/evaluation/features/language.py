@@ -63,7 +63,8 @@ class ByteTransformer:
         """
         train = _texts(dataset.real("train"))
         network = self._network()
-        key = content_hash(dataset.spec.content_hash, repr(sorted(asdict(self).items())), _VERSION)
+        sizes = {key: value for key, value in asdict(self).items() if key not in ("dim", "fit_on")}
+        key = content_hash(dataset.spec.content_hash, repr(sorted(sizes.items())), _VERSION)
         cached = cache_dir / "features" / f"byte-transformer-{key[:16]}.safetensors"
         train_once(network, cached, lambda: self._train(network, train))
         network.eval()
