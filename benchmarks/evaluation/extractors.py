@@ -6,11 +6,13 @@ python benchmarks/evaluation/extractors.py [--data digits pydoc mnist shakespear
 
 A cell is by how many standard deviations of the oracle's Fréchet distance (over 50 bootstrap resamples of the
 held-out items) the fault raises that distance to the training split, capped at 1,000; behind the slash, the AUC of
-the classifier two-sample test on training against faulty items: 0.5 where it sees nothing. The last line is JSON.
+the classifier two-sample test on training against faulty items: 0.5 where it sees nothing. Of texts, a second
+table has what the byte Transformer says of them as a judge (± standard error). The last line is JSON.
 """
 
 import argparse
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -31,10 +33,18 @@ from aigc_lab.evaluation.features import (
     Extractor,
     HashedNgrams,
     ImageClassifier,
+    Judge,
     Pixels,
     RandomConvolutions,
 )
-from aigc_lab.evaluation.metrics import classifier_test, frechet_distance
+from aigc_lab.evaluation.metrics import (
+    classifier_test,
+    dependence,
+    fluency,
+    fluency_distance,
+    frechet_distance,
+    halves,
+)
 
 Fault = Callable[[Dataset, Samples, torch.Generator], Samples]
 
@@ -206,24 +216,73 @@ def measured(data: Dataset, extractor: Extractor, n: int, cache_dir: Path) -> di
     return {"dim": points.shape[1], **costs, "oracle_auc": oracle, "median": round(median, 1), "faults": found}
 
 
+def judged(texts: Samples, real_bits: torch.Tensor, judge: Judge) -> dict[str, list[float]]:
+    """Fluency, the distance of its law from real text's, and coherence, each with its standard error."""
+    assert isinstance(texts, Texts)
+    sizes = torch.tensor(texts.bytes_per_item())
+    nats = judge(texts.passages)
+    cut = halves(texts.passages, bridge=BRIDGE)
+    own, foreign = judge(cut.text, cut.own), judge(cut.text, cut.foreign)
+    coherence = dependence(own, foreign, torch.tensor([len(text) for text in cut.text]))
+    found = {
+        "bits/byte": fluency(nats, sizes),
+        "distance": fluency_distance(real_bits, -nats / math.log(2) / sizes),
+        "coherence": coherence.gain,
+        "own half preferred": coherence.preferred,
+    }
+    return {name: [round(e.value, 4), round(e.standard_error, 4)] for name, e in found.items()}
+
+
+def judgements(data: Dataset, n: int, cache_dir: Path) -> dict[str, dict[str, list[float]]]:
+    """What the byte Transformer says of training text, of held-out text and of every fault."""
+    judge = transformer(16).fit(data, cache_dir).judge
+    train, real = data.real("train"), data.real("held_out")
+    assert judge is not None and isinstance(train, Texts) and isinstance(real, Texts)
+    half = min(n, len(real) // 2)
+    reference, rest = real[:half], real[half : 2 * half]
+    bits = -judge(reference.passages) / math.log(2) / torch.tensor(reference.bytes_per_item())
+    texts: dict[str, Samples] = {"train": train[:half], "oracle": rest}
+    rng = torch.Generator()
+    texts |= {name: fault(data, rest, rng.manual_seed(1)) for name, fault in FAULTS["text"].items()}
+    return {name: judged(t, bits, judge) for name, t in texts.items()}
+
+
+BRIDGE = 8
+"""Bytes after the cut that are not judged: see `metrics.halves`."""
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=["digits", "pydoc"])
+    parser.add_argument("--judge-only", action="store_true", help="leave out the tables of features")
     parser.add_argument("--n", type=int, default=1000, help="held-out and training items, at most")
     arguments = parser.parse_args()
 
     results: dict[str, dict[str, dict[str, object]]] = {}
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
     with tempfile.TemporaryDirectory() as cache:
         for name in arguments.data:
             data = dataset(name)
             faults = FAULTS[data.spec.modality]
             n = min(arguments.n, len(data.real("held_out")))
+            extractors = {} if arguments.judge_only else EXTRACTORS[data.spec.modality]
             print(f"\n### {name}: {n} held-out items\n\n| features | dim | fit s | ms/item | median |", end="")
             print(f" oracle | {' | '.join(faults)} |\n|{' --- |' * (6 + len(faults))}", flush=True)
             results[name] = {}
-            for title, extractor in EXTRACTORS[data.spec.modality].items():
+            for title, extractor in extractors.items():
                 row = results[name][title] = measured(data, extractor, n, Path(cache))
                 cells = [f"{z:g} / {auc:.2f}" for z, auc in row["faults"].values()]  # type: ignore[attr-defined]
                 costs = [str(row[key]) for key in ("dim", "fit_s", "ms_per_item", "median")]
                 print("|", " | ".join([title, *costs, f"0 / {row['oracle_auc']:.2f}", *cells]), "|", flush=True)
-    print(json.dumps({"benchmark": "extractors", "results": results, "threads": torch.get_num_threads()}))
+            if data.spec.modality == "text":
+                found[name] = judgements(data, n, Path(cache))
+                columns = next(iter(found[name].values()))
+                print(f"\n| {name}, judged | {' | '.join(columns)} |\n|{' --- |' * (1 + len(columns))}")
+                for title, values in found[name].items():
+                    cells = [f"{value:.3g} ± {error:.2g}" for value, error in values.values()]
+                    print("|", " | ".join([title, *cells]), "|", flush=True)
+    print(
+        json.dumps(
+            {"benchmark": "extractors", "results": results, "judged": found, "threads": torch.get_num_threads()}
+        )
+    )

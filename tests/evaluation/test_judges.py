@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from aigc_lab.config.compose import Composer
+from aigc_lab.config.targets import build
 from aigc_lab.data.images import Digits
 from aigc_lab.data.samples import Images, Texts
 from aigc_lab.data.text import TextFile
@@ -147,6 +149,17 @@ def sorted_bytes() -> list[int]:
     others = [b for b in range(256) if b not in printable]
     symbol = {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
     return [symbol[c] for c in sorted(pre_tokenizers.ByteLevel.alphabet())]
+
+
+def test_every_option_of_the_group_composes_and_is_built() -> None:
+    composer = Composer()
+    for kind in ("image", "text"):
+        for option in composer.options(f"evaluation/features/{kind}"):
+            model = ["evaluation.features.text.model=folder"] if option == "causal_lm" else []
+            config = composer.evaluate([f"evaluation/features/{kind}={option}", *model])
+            assert hasattr(build(config.evaluation.features[kind], path=f"evaluation.features.{kind}"), "fit")
+    config = composer.evaluate(["evaluation/features/image@evaluation.features.unlabelled_image=pixels"])
+    assert config.evaluation.features["unlabelled_image"]["_target_"].endswith("Pixels")
 
 
 def test_dinov2_and_clip_from_folders(digits: Digits, folder: Path) -> None:
