@@ -7,7 +7,7 @@ the evaluation sees nothing but the protocol `Generator`, which its controls ful
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,17 +191,11 @@ class Autoregressive(NeuralGenerator):
     ) -> LogLikelihood:
         """Exact. A text longer than the context is read in windows: each symbol is scored once, with at
         least half a context before it (or the beginning of the text)."""
-        sequences = self.spec.encode(batch)
-        windows = [(i, *w) for i, s in enumerate(sequences) for w in sliding_windows(len(s), self.network.context)]
-        nats = torch.zeros(len(sequences), dtype=torch.float64)
         with evaluating(self):
-            for group in torch.arange(len(windows)).split(64):
-                chosen = [windows[j] for j in group.tolist()]
-                symbols = nn.utils.rnn.pad_sequence([sequences[i][b:e] for i, b, _, e in chosen], batch_first=True)
-                symbols = symbols.to(self.device)
-                log_p = -F.cross_entropy(self.logits(symbols).mT.float(), symbols, reduction="none").double().cpu()
-                for row, (i, begin, score_from, end) in zip(log_p, chosen, strict=True):
-                    nats[i] += row[score_from - begin : end - begin].sum()
+            log_p = symbol_log_p(
+                self.logits, self.spec.encode(batch), context=self.network.context, device=self.device
+            )
+        nats = torch.tensor([float(p.sum()) for p in log_p], dtype=torch.float64)
         return LogLikelihood(nats, torch.tensor(batch.bytes_per_item()), "exact")
 
 
@@ -437,3 +431,28 @@ def sliding_windows(length: int, context: int) -> Iterator[tuple[int, int, int]]
     while end < length:
         score_from, end = end, min(length, end + max(1, context // 2))
         yield end - context, score_from, end
+
+
+@torch.inference_mode()
+def symbol_log_p(
+    logits: Callable[[Tensor], Tensor], sequences: Sequence[Tensor], *, context: int, device: torch.device
+) -> list[Tensor]:
+    """log p of each symbol of each sequence given those before it, in nats: float64 [L] each.
+
+    A sequence longer than the context is read in windows: each symbol is scored once, with at least half a
+    context before it (or the beginning of the sequence).
+
+    Args:
+        logits: symbols [B, L] -> logits [B, L, V] of each symbol given those before it.
+        sequences: of symbols, int64 [L] each.
+    """
+    log_p = [torch.zeros(len(s), dtype=torch.float64) for s in sequences]
+    windows = [(i, *w) for i, s in enumerate(sequences) for w in sliding_windows(len(s), context)]
+    for group in torch.arange(len(windows)).split(64):
+        chosen = [windows[j] for j in group.tolist()]
+        symbols = nn.utils.rnn.pad_sequence([sequences[i][b:e] for i, b, _, e in chosen], batch_first=True)
+        symbols = symbols.to(device)
+        found = -F.cross_entropy(logits(symbols).mT.float(), symbols, reduction="none").double().cpu()
+        for row, (i, begin, score_from, end) in zip(found, chosen, strict=True):
+            log_p[i][score_from:end] = row[score_from - begin : end - begin]
+    return log_p

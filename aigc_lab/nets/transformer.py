@@ -89,6 +89,10 @@ class Transformer(nn.Module):
 
         With a `cache`, the given symbols continue those it holds, and are added to it.
         """
+        return self.head(self.hidden(symbols_BL, cache))
+
+    def hidden(self, symbols_BL: Tensor, cache: KVCache | None = None) -> Tensor:
+        """What the logits are read from, [B, L, width]; see `forward`."""
         begin = cache.length if cache else 0
         length = symbols_BL.shape[1]
         assert begin + length <= self.context, f"{begin + length} positions exceed the context {self.context}"
@@ -102,7 +106,7 @@ class Transformer(nn.Module):
             x = block(x, rotation, past)
         if cache:
             cache.length += length
-        return self.head(self.norm(x))
+        return self.norm(x)
 
     def new_cache(self, batch: int) -> KVCache:
         """An empty cache for `batch` sequences of at most `context` positions."""

@@ -18,6 +18,15 @@ from aigc_lab.evaluation.metrics.frontier import (
     mauve,
     mauve_of_histograms,
 )
+from aigc_lab.evaluation.metrics.judged import (
+    Dependence,
+    Halves,
+    conditional_accuracy,
+    dependence,
+    fluency,
+    fluency_distance,
+    halves,
+)
 from aigc_lab.evaluation.metrics.kernels import Gaussian, cmmd, cubic, kernel_distance, median_distance, mmd
 from aigc_lab.evaluation.metrics.likelihood import feature_likelihood_divergence
 from aigc_lab.evaluation.metrics.manifold import (
@@ -37,8 +46,10 @@ from aigc_lab.evaluation.metrics.vendi import vendi_ratio, vendi_score
 __all__ = [
     "ClassifierTest",
     "DensityCoverage",
+    "Dependence",
     "Estimate",
     "Gaussian",
+    "Halves",
     "Manifold",
     "Mauve",
     "PrecisionRecall",
@@ -47,15 +58,20 @@ __all__ = [
     "classifier_score",
     "classifier_test",
     "cmmd",
+    "conditional_accuracy",
     "cubic",
     "data_copying",
     "density_coverage",
+    "dependence",
     "distinct",
     "divergence_frontier",
     "feature_likelihood_divergence",
+    "fluency",
+    "fluency_distance",
     "frechet_at_infinity",
     "frechet_distance",
     "frontier_integral",
+    "halves",
     "kernel_distance",
     "longest_shared",
     "manifold",

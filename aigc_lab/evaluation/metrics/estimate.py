@@ -35,6 +35,14 @@ class Estimate:
         return cls.linear(float(values.mean()), values)
 
     @classmethod
+    def share(cls, count: int, of: int) -> "Estimate":
+        """A proportion with Wilson's (1927) interval, which is no point at 0 and at 1."""
+        p, z2 = count / of, Z95**2
+        middle = (p + z2 / (2 * of)) / (1 + z2 / of)
+        half = Z95 * math.sqrt(p * (1 - p) / of + z2 / (4 * of**2)) / (1 + z2 / of)
+        return cls(p, max(0.0, middle - half), min(1.0, middle + half))
+
+    @classmethod
     def linear(cls, value: float, *influences: Tensor) -> "Estimate":
         """A statistic, and the standard error of what each item adds to it to first order, one tensor [n] per
         sample: the answer of infinitely many bootstrap resamples to a statistic that is as good as linear,

@@ -1,0 +1,101 @@
+"""What a fitted extractor is, and what several extractors need."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from aigc_lab.data import Dataset
+from aigc_lab.data.samples import Samples
+from aigc_lab.data.splits import content_hash
+from aigc_lab.errors import UserError
+from aigc_lab.files import write_atomically
+
+
+class Judge(Protocol):
+    """A language model that did not write the texts that it judges."""
+
+    def __call__(self, passages: Sequence[bytes], given: Sequence[bytes] | None = None) -> Tensor:
+        """log p(passage | what is given before it) of each passage, in nats, float64 [n].
+
+        Without `given`, a passage is judged as one that begins anywhere.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Features:
+    """A fitted extractor.
+
+    Attributes:
+        name: what it is, for tables.
+        content_hash: of everything that determines its output.
+        extract: samples -> float64 [n, d].
+        classify: features -> class probabilities [n, K]; None where the extractor knows no classes.
+        judge: None where the extractor is no language model.
+    """
+
+    name: str
+    content_hash: str
+    extract: Callable[[Samples], Tensor]
+    classify: Callable[[Tensor], Tensor] | None = None
+    judge: Judge | None = None
+
+    def __call__(self, samples: Samples) -> Tensor:
+        """Features of the samples, float64 [n, d]."""
+        return self.extract(samples)
+
+
+class Extractor(Protocol):
+    def fit(self, dataset: Dataset, cache_dir: Path) -> Features:
+        """The extractor fitted to the training split, or read from the cache."""
+        ...
+
+
+def train_once(network: nn.Module, cached: Path, train: Callable[[], None]) -> None:
+    """Give the network the cached weights; where there are none yet, train it and keep its weights there."""
+    if cached.is_file():
+        network.load_state_dict(safetensors.torch.load_file(cached))
+        return
+    train()
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(cached, safetensors.torch.save(network.state_dict()))
+
+
+def hash_of(network: nn.Module, *more: str) -> str:
+    """Of its weights, the name of its class, and whatever else determines its output."""
+    return content_hash(*network.state_dict().values(), type(network).__name__, *more)
+
+
+def fastest_device() -> torch.device:
+    """For pretrained networks, which are slow without a GPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def from_disk(kind: Any, model: str) -> Any:
+    """A model or tokenizer of `transformers` from a folder or the local cache, in float32 and evaluation mode.
+
+    Only safetensors are read, and no code that comes with a model is run.
+
+    Raises:
+        UserError: it is not there, or of another kind.
+    """
+    try:
+        if not hasattr(kind, "config_class") and "Tokenizer" in kind.__name__:
+            return kind.from_pretrained(model, local_files_only=True)
+        loaded, report = kind.from_pretrained(
+            model, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"evaluation.features: cannot load {model} from the disk ({reason}); give a folder that holds its "
+            "config.json and model.safetensors, or download it into the local cache first"
+        ) from None
+    if report["missing_keys"]:
+        raise UserError(f"evaluation.features: {model} is no {kind.__name__}: it lacks most of its weights")
+    return loaded.eval()
