@@ -78,21 +78,27 @@ def neighbours(points: Tensor, others: Tensor, k: int, *, apart: bool = False) -
     return squared, index
 
 
-def pairs_within(points: Tensor, others: Tensor, limit: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def pairs_within(
+    points: Tensor, others: Tensor, limit: Tensor, other_limit: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Point, other and squared distance (int64, int64, float64 [p]) of all pairs whose squared distance is at
-    most the point's limit [n], a tile at a time."""
+    most the point's limit [n] or the other's [m], a tile at a time."""
     screen = _Screen.of(points, others)
+    row_reach, column_reach = (screen.rounded_up(reach * screen.unit) for reach in (limit, other_limit))
     for rows in _slices(len(points), ROWS):
         for columns in _slices(len(others), COLUMNS):
-            bounds = screen.lower_bounds(rows, columns)
-            pairs = _within(bounds, bounds.amin(-1), limit[rows] * screen.unit, at_most=2 * GROUP * len(bounds))
-            if pairs is None:
-                near = _differences(points[rows], others[columns])
-                row, column = (near <= limit[rows, None]).nonzero(as_tuple=True)
-                squared = near[row, column]
+            bounds = screen.lower_bounds(rows, columns).flatten(1)[:, : columns.stop - columns.start]
+            reach = torch.maximum(row_reach[rows, None], column_reach[columns])
+            pairs = (bounds <= reach).nonzero(as_tuple=True)
+            if len(pairs[0]) > 2 * GROUP * len(bounds):
+                squared = _differences(points[rows], others[columns])
+                row, column = (squared <= torch.maximum(limit[rows, None], other_limit[columns])).nonzero(
+                    as_tuple=True
+                )
+                squared = squared[row, column]
             else:
                 squared = screen.squared(rows, columns, *pairs)
-                inside = squared <= limit[rows][pairs[0]]
+                inside = squared <= torch.maximum(limit[rows][pairs[0]], other_limit[columns][pairs[1]])
                 row, column, squared = pairs[0][inside], pairs[1][inside], squared[inside]
             yield row + rows.start, column + columns.start, squared
 
@@ -122,8 +128,8 @@ class _Screen:
 
     With u half a unit in the last place, a product of d + 2 terms is off by at most (d + 2) u Σ|terms| (Higham
     2002, equation 3.5) and Σ|terms| <= 2 (|x|² + |y|²); rounding features and squares to float32 adds less than
-    8 u (|x|² + |y|²). So c (|x|² + |y|²) with c = 2 (d + 8) u covers it. It is taken off beforehand: the product is
-    of (-2x, 1, (1-c)|x|²) and (y, (1-c)|y|², 1), and a lower bound. Adding 2c (|x|² + |y|²) makes an upper one.
+    8 u (|x|² + |y|²). So c (|x|² + |y|²) with c = 2 (d + 8) u covers it. It is taken off beforehand: the product
+    of (-2x, 1, (1-c)|x|²) and (y, (1-c)|y|², 1) is a lower bound. Adding 2c (|x|² + |y|²) makes an upper one.
     """
 
     points: Tensor
@@ -142,7 +148,11 @@ class _Screen:
         c = (points.shape[1] + 8) * torch.finfo(dtype).eps
         underflow = 2.0**-100
         centre = others.mean(0, dtype=torch.float64)
-        longest = max(float((x - centre).square().sum(1).max()) for x in (points, others))
+        longest = max(
+            float((x[part] - centre).square().sum(1).max())
+            for x in (points, others)
+            for part in _slices(len(x), ROWS)
+        )
         if not math.isfinite(longest):
             raise ValueError("features must be finite numbers, and their squares too")
         scale = 2.0 ** -math.frexp(math.sqrt(longest))[1]
@@ -150,7 +160,7 @@ class _Screen:
         def widened(x: Tensor, squares_at: int, n: int) -> tuple[Tensor, Tensor]:
             wide = torch.zeros(n, x.shape[1] + 2, dtype=dtype)
             squares = torch.zeros(n, dtype=torch.float64)
-            for part in _slices(len(x), COLUMNS):
+            for part in _slices(len(x), ROWS):
                 moved = (x[part] - centre) * scale
                 squares[part] = torch.linalg.vecdot(moved, moved)
                 wide[part, :-2] = moved
@@ -178,6 +188,10 @@ class _Screen:
         return (self.left[rows] @ self.right[groups.start * GROUP : groups.stop * GROUP].mT).unflatten(
             1, (-1, GROUP)
         )
+
+    def rounded_up(self, limit: Tensor) -> Tensor:
+        """Of the bounds' type, and no smaller."""
+        return limit.to(self.left.dtype).nextafter(torch.tensor(math.inf, dtype=self.left.dtype))
 
     def squared(self, rows: slice, columns: slice, row: Tensor, column: Tensor) -> Tensor:
         """Of these pairs of the tile, float64, in the features' own unit."""

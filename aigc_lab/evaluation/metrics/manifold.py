@@ -63,13 +63,13 @@ def manifold(real: Tensor, generated: Tensor, *, k_precision: int = 3, k_density
     precise = torch.zeros(len(generated), dtype=torch.bool)
     covered, recalled = (torch.zeros(len(real), dtype=torch.bool) for _ in range(2))
     n_holding = torch.zeros(len(generated), dtype=torch.long)
-    for of_real, of_generated, squared in pairs_within(real, generated, torch.maximum(real_closed, real_open)):
+    real_limit = torch.maximum(real_closed, real_open)
+    for of_real, of_generated, squared in pairs_within(real, generated, real_limit, generated_closed):
         precise[of_generated[squared <= real_closed[of_real]]] = True
         in_open = squared < real_open[of_real]
         covered[of_real[in_open]] = True
         n_holding += of_generated[in_open].bincount(minlength=len(generated))
-    for _, of_real, _ in pairs_within(generated, real, generated_closed):
-        recalled[of_real] = True
+        recalled[of_real[squared <= generated_closed[of_generated]]] = True
 
     return Manifold(
         precision=Estimate.mean_of(precise),
