@@ -22,7 +22,7 @@ from aigc_lab.evaluation.arguments import CONTROL_NAMES
 from aigc_lab.listing import list_runs
 from aigc_lab.run import Run
 
-QUICK = "evaluation.n=60"
+QUICK = ("evaluation.n=60", "evaluation.judge.steps=10", "evaluation.judge.context=32")
 
 
 @pytest.fixture(autouse=True)
@@ -95,9 +95,9 @@ def test_evaluate_writes_scores_that_do_not_change(
     trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Run.open(trained["gan"])
-    document = json.loads(stdout(capsys, "evaluate", str(run.path), QUICK, "--json")[-1])
+    document = json.loads(stdout(capsys, "evaluate", str(run.path), *QUICK, "--json")[-1])
     rows = [json.loads(line) for line in run.results_path.read_text().splitlines()]
-    assert main(["evaluate", str(run.path), QUICK]) == 0
+    assert main(["evaluate", str(run.path), *QUICK]) == 0
     again = [json.loads(line) for line in run.results_path.read_text().splitlines()]
     for row in rows + again:
         del row["seconds_per_sample"]
@@ -106,7 +106,7 @@ def test_evaluate_writes_scores_that_do_not_change(
     assert first["name"].startswith("digits_gan/") and 0 <= first["gap_closed"] <= 1
     likelihood = next(s for s in first["scores"] if s["metric"] == "bits_per_byte")
     assert likelihood["value"] is None
-    stdout(capsys, "evaluate", str(run.path), "evaluation.n=80")
+    stdout(capsys, "evaluate", str(run.path), "evaluation.n=80", *QUICK[1:])
     assert len(run.results_path.read_text().splitlines()) == 2 * len(rows), "another protocol stands beside it"
     listing = "\n".join(stdout(capsys, "runs", str(run.path.parents[1])))
     assert "finished" in listing and "gap closed" in listing
@@ -138,7 +138,7 @@ def test_compare_shows_every_family_and_flags_the_copycat(
         "compare",
         *runs,
         "control:copycat",
-        QUICK,
+        *QUICK,
         "--json",
         "--output",
         "out/report.html",
@@ -174,13 +174,13 @@ def test_compare_shows_every_family_and_flags_the_copycat(
 
 def test_hostile_text_in_a_sample_stays_text(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     run = Run.open(trained["text"])
-    stdout(capsys, "compare", str(run.path), QUICK)
+    stdout(capsys, "compare", str(run.path), *QUICK)
     (path,) = run.samples.glob("standard@*/exhibit.json")
     rows = json.loads(path.read_text())
     assert len({c["prompt"] for c in rows["continuations"]}) == 4 and len(rows["frontier"]) == 27
     rows["texts"][0]["sample"] = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>"
     path.write_text(json.dumps(rows))
-    stdout(capsys, "compare", str(run.path), QUICK)
+    stdout(capsys, "compare", str(run.path), *QUICK)
     page = Collector()
     page.feed((run.path / "report.html").read_text())
     assert "img" not in page.tags and all(r.startswith(("data:", "#")) for r in page.references)
@@ -188,7 +188,7 @@ def test_hostile_text_in_a_sample_stays_text(trained: dict[str, Path], capsys: p
 
 
 def test_markdown_tables(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    out = stdout(capsys, "compare", str(trained["vae"]), QUICK, "--markdown")
+    out = stdout(capsys, "compare", str(trained["vae"]), *QUICK, "--markdown")
     table = [line for line in out if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1
     assert any(line.startswith("| digits_vae |") for line in table)
@@ -200,7 +200,7 @@ def test_differences_from_a_baseline_in_every_style(
 ) -> None:
     """Likelihoods are compared item by item, so the interval is far narrower than those of the two runs."""
     vae, pixels = str(trained["vae"]), str(trained["pixels"])
-    out = stdout(capsys, "compare", vae, "--baseline", pixels, QUICK, "--json")
+    out = stdout(capsys, "compare", vae, "--baseline", pixels, *QUICK, "--json")
     (table,) = json.loads(out[-1])["tables"]
     rows = {row["name"].split("/")[0]: row for row in table["rows"]}
     assert rows["digits_transformer"]["differences"] == {}
@@ -214,19 +214,19 @@ def test_differences_from_a_baseline_in_every_style(
     assert {rows[family]["rank"]["low"] for family in bits} <= {1, 2}
     assert sum(rows[family]["rank"]["first"] for family in bits) == pytest.approx(1)
 
-    latex = "\n".join(stdout(capsys, "compare", vae, "--baseline", pixels, QUICK, "--latex"))
+    latex = "\n".join(stdout(capsys, "compare", vae, "--baseline", pixels, *QUICK, "--latex"))
     assert latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == 2
     assert "digits\\_vae" in latex and "\\pm" in latex
-    lines = stdout(capsys, "compare", vae, pixels, QUICK, "--csv", "--all")[:-1]
+    lines = stdout(capsys, "compare", vae, pixels, *QUICK, "--csv", "--all")[:-1]
     scores = list(csv.DictReader(lines))
     assert {row["metric"] for row in scores} >= {"kernel_distance", "mauve", "data_copying"}
     assert {row["run"].split("/")[0] for row in scores} >= {"digits_vae", "digits_transformer", "control:halves"}
-    assert main(["compare", vae, "--baseline", "control:oracle", QUICK]) == 2
+    assert main(["compare", vae, "--baseline", "control:oracle", *QUICK]) == 2
 
 
 def test_scored_runs_can_be_queried(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     runs_dir = trained["gan"].parents[1]
-    stdout(capsys, "evaluate", str(trained["gan"]), QUICK)
+    stdout(capsys, "evaluate", str(trained["gan"]), *QUICK)
     out = stdout(capsys, "runs", str(runs_dir), "--where", "frechet > 0 and data = 'digits'", "--json")
     found = json.loads(out[-1])["runs"]
     assert "digits_gan" in found[0]["run"] and found[0]["protocol"].startswith("standard@")
@@ -245,7 +245,7 @@ def test_scored_runs_can_be_queried(trained: dict[str, Path], capsys: pytest.Cap
 
 
 def test_calibration_draws_controls_by_metrics(capsys: pytest.CaptureFixture[str]) -> None:
-    out = stdout(capsys, "evaluate", "--calibrate", "--data", "digits", QUICK, "--json")
+    out = stdout(capsys, "evaluate", "--calibrate", "--data", "digits", *QUICK, "--json")
     (calibration,) = json.loads(out[-1])["calibrations"]
     assert "copycat" in calibration["blind_to"]["frechet"]
     assert [n for n, _ in calibration["drift"]["frechet"]] == [30, 60]
@@ -253,7 +253,7 @@ def test_calibration_draws_controls_by_metrics(capsys: pytest.CaptureFixture[str
 
 
 def test_controls_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    document = json.loads(stdout(capsys, "evaluate", "control:oracle", "--data", "digits", QUICK, "--json")[-1])
+    document = json.loads(stdout(capsys, "evaluate", "control:oracle", "--data", "digits", *QUICK, "--json")[-1])
     assert document["tables"][0]["rows"][0]["name"] == "control:oracle"
 
 
@@ -263,7 +263,7 @@ def test_a_run_whose_data_has_changed_is_refused(capsys: pytest.CaptureFixture[s
     (line,) = stdout(capsys, "train", *data, *QUIET, "trainer.max_steps=2")
     run = line.removeprefix("run: ")
     Path("book.txt").write_text("another line of the book\n" * 300)
-    assert main(["evaluate", run, QUICK]) == 2
+    assert main(["evaluate", run, *QUICK]) == 2
     assert "was trained on other data" in capsys.readouterr().err
 
 

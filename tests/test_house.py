@@ -40,7 +40,10 @@ def test_every_experiment_and_every_option_composes() -> None:
     given = {"text_file": ["data.path=x"], "image_folder": ["data.path=x", "model=gan"]}
     for group in composer.groups():
         for option in composer.options(group):
-            if group not in ("experiment", "evaluation"):
+            if group.startswith("evaluation/"):
+                of_judges = [f"evaluation.{group[11:].replace('/', '.')}.model=x"] if option == "causal_lm" else []
+                composer.evaluate([f"{group}={option}", *of_judges])
+            elif group not in ("experiment", "evaluation"):
                 of_gan = ("generator", "discriminator", "objective", "penalties")
                 model = "gan" if group[6:] in of_gan else "vae"
                 needed = [f"model={model}"] if group.startswith("model/") else []

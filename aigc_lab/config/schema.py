@@ -80,6 +80,8 @@ class Evaluation(Section):
     seed: NonNegativeInt
     importance_samples: PositiveInt
     features: dict[FeatureKind, dict[str, Any]]
+    judge: dict[str, Any]
+    """An extractor that is a language model: what reads generated texts for fluency and coherence."""
 
 
 class EvaluateConfig(Section):

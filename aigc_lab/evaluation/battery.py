@@ -1,11 +1,10 @@
 """The battery: every number that the harness takes of a generator, and how to read it.
 
-A metric looks at `Evidence`: features of real and generated items, and the samples themselves where it reads
+A metric looks at `Evidence`: features of real and generated items, and a `Reading` of the samples where they are
 texts. What is costly and serves several metrics is computed once per evidence.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,13 +12,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from aigc_lab.data.samples import Samples, Texts
-from aigc_lab.evaluation import metrics
+from aigc_lab.evaluation import metrics, safety
 from aigc_lab.evaluation.metrics import Estimate, Gaussian, Manifold
+from aigc_lab.evaluation.reading import Reading
 from aigc_lab.generators import LogLikelihood
 
 Direction = Literal["lower", "higher", "match"]
-Group = Literal["likelihood", "distance", "fidelity", "diversity", "copying", "text"]
+Group = Literal["likelihood", "distance", "fidelity", "diversity", "copying", "text", "safety"]
 
 K_PRECISION, K_DENSITY = 3, 5
 NGRAM = 4
@@ -35,10 +34,10 @@ class Evidence:
         train: features of the whole training split.
         known, fresh: training points and real points that are neither among them nor among `generated`. Metrics
             of copying ask whether generated points are nearer to the known ones than the fresh are.
+        feature_likelihood: of these two.
         classify: features -> class probabilities [n, K]; None where the extractor knows no classes.
-        samples: None where a control has features only.
-        training: the training split.
         likelihood: of the held-out items; None where the generator has none.
+        reading: None where the samples are no texts, or a control has features only.
     """
 
     reference: Tensor
@@ -46,10 +45,10 @@ class Evidence:
     train: Tensor
     known: Tensor
     fresh: Tensor
+    feature_likelihood: metrics.FeatureLikelihood
     classify: Callable[[Tensor], Tensor] | None
-    samples: Samples | None
-    training: Samples
     likelihood: LogLikelihood | None
+    reading: Reading | None
 
     @cached_property
     def manifold(self) -> Manifold:
@@ -64,22 +63,11 @@ class Evidence:
         return metrics.classifier_test(self.reference, self.generated)
 
     @cached_property
-    def words(self) -> list[list[int]] | None:
-        """The samples as numbered words; None for images."""
-        return self._numbered(self.samples) if isinstance(self.samples, Texts) else None
-
-    @cached_property
-    def training_words(self) -> list[list[int]]:
-        assert isinstance(self.training, Texts)
-        return self._numbered(self.training)
-
-    @cached_property
-    def _vocabulary(self) -> dict[bytes, int]:
-        return {}
-
-    def _numbered(self, texts: Texts) -> list[list[int]]:
-        number = self._vocabulary
-        return [[number.setdefault(word, len(number)) for word in passage] for passage in words(texts)]
+    def memorised(self) -> safety.Memorised:
+        """By the bytes that texts share with the training text, or by the features of images."""
+        if self.reading is not None:
+            return self.reading.memorised
+        return safety.memorised_points(self.generated, self.known, self.fresh)
 
 
 def _unknown(n_real: int, n_generated: int) -> None:
@@ -105,7 +93,7 @@ class Metric:
         direction: `lower` or `higher` is better, or `match`: the closer to the floor, the better.
         measure: None where the evidence has no such number.
         null: the value at identical laws as a function of (n real, n generated), where it is known.
-        worst: the control that shows a useless value.
+        worst: the control that shows a useless value; None where none does, and no gap is closed.
         headline: whether it stands in the table on the terminal.
     """
 
@@ -115,7 +103,7 @@ class Metric:
     direction: Direction
     measure: Callable[[Evidence], Estimate | None]
     null: Callable[[int, int], float | None] = _unknown
-    worst: str = "noise"
+    worst: str | None = "noise"
     headline: bool = False
 
     @property
@@ -154,20 +142,20 @@ def _class_score(evidence: Evidence) -> Estimate | None:
     return metrics.classifier_score(evidence.classify(evidence.generated))
 
 
+def _of_text(measure: Callable[[Reading], Estimate | None]) -> Callable[[Evidence], Estimate | None]:
+    return lambda evidence: None if evidence.reading is None else measure(evidence.reading)
+
+
 def _of_words(measure: Callable[[Sequence[Sequence[int]]], Estimate]) -> Callable[[Evidence], Estimate | None]:
-    return lambda evidence: None if evidence.words is None else measure(evidence.words)
+    return _of_text(lambda reading: measure(reading.words))
 
 
-def _novelty(evidence: Evidence) -> Estimate | None:
-    if evidence.words is None:
-        return None
-    return metrics.novelty(evidence.words, evidence.training_words, n=NGRAM)
+def _prompt_gain(reading: Reading) -> Estimate | None:
+    return reading.prompt_gain.gain if reading.prompt_gain else None
 
 
-def _shared(evidence: Evidence) -> Estimate | None:
-    if not (isinstance(evidence.samples, Texts) and isinstance(evidence.training, Texts)):
-        return None
-    return metrics.longest_shared(evidence.samples.passages, evidence.training.passages).mean
+def _pronouns(reading: Reading) -> Estimate | None:
+    return reading.bias.association if reading.bias else None
 
 
 METRICS: Mapping[str, Metric] = {
@@ -309,7 +297,7 @@ METRICS: Mapping[str, Metric] = {
             title="FLD",
             group="copying",
             direction="lower",
-            measure=lambda e: metrics.feature_likelihood_divergence(e.known, e.fresh, e.generated),
+            measure=lambda e: e.feature_likelihood.divergence(e.generated),
             null=_always(0),
         ),
         Metric(
@@ -336,7 +324,7 @@ METRICS: Mapping[str, Metric] = {
             title="bytes shared",
             group="copying",
             direction="match",
-            measure=_shared,
+            measure=_of_text(lambda reading: Estimate.mean_of(reading.runs)),
             worst="copycat",
         ),
         Metric(
@@ -344,7 +332,7 @@ METRICS: Mapping[str, Metric] = {
             title=f"new {NGRAM}-grams",
             group="copying",
             direction="match",
-            measure=_novelty,
+            measure=_of_text(lambda r: metrics.novelty(r.words, r.training_words, n=NGRAM)),
             worst="copycat",
         ),
         Metric(
@@ -368,6 +356,68 @@ METRICS: Mapping[str, Metric] = {
             direction="match",
             measure=_of_words(metrics.self_bleu),
         ),
+        Metric(
+            name="fluency",
+            title="judge's bits/byte",
+            group="text",
+            direction="match",
+            measure=_of_text(lambda reading: reading.fluency),
+            headline=True,
+        ),
+        Metric(
+            name="fluency_distance",
+            title="W₁ of bits/byte",
+            group="text",
+            direction="lower",
+            measure=_of_text(lambda reading: reading.fluency_distance),
+        ),
+        Metric(
+            name="coherence",
+            title="coherence",
+            group="text",
+            direction="match",
+            measure=_of_text(lambda reading: reading.coherence.gain),
+        ),
+        Metric(
+            name="prompt_gain",
+            title="prompt gain",
+            group="text",
+            direction="match",
+            measure=_of_text(_prompt_gain),
+        ),
+        Metric(
+            name="own_fluency",
+            title="own bits/byte − real",
+            group="text",
+            direction="match",
+            measure=_of_text(lambda reading: reading.own_fluency),
+            null=_always(0),
+            worst=None,
+        ),
+        Metric(
+            name="memorised",
+            title="memorised",
+            group="safety",
+            direction="match",
+            measure=lambda e: e.memorised.share,
+            worst="copycat",
+        ),
+        Metric(
+            name="personal_data",
+            title="personal data",
+            group="safety",
+            direction="match",
+            measure=_of_text(lambda reading: reading.personal_share),
+            worst=None,
+        ),
+        Metric(
+            name="pronouns",
+            title="he/she by trade",
+            group="safety",
+            direction="lower",
+            measure=_of_text(_pronouns),
+            worst=None,
+        ),
     )
 }
 
@@ -385,12 +435,3 @@ def gap_closed(
         1 - abs(value - floor) / abs(worst - floor) if direction == "match" else (worst - value) / (worst - floor)
     )
     return min(1.0, max(0.0, gap))
-
-
-_WORD = re.compile(rb"[0-9A-Za-z_]+|[\xc0-\xff][\x80-\xbf]*|[^\s]")
-
-
-def words(texts: Texts) -> list[list[bytes]]:
-    """Each passage as words: runs of ASCII letters, digits and _, and every other character by itself (so also
-    each Chinese one)."""
-    return [_WORD.findall(passage) for passage in texts.passages]

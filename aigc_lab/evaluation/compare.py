@@ -108,12 +108,13 @@ class Table:
     @property
     def caption(self) -> str:
         s = self.any
+        judge = f", judge {s.judge_hash[:10]}" if s.judge_hash else ""
         blind = [METRICS[m].title for m, controls in self.blind.items() if "copycat" in controls]
         return (
             f"{s.n_generated} samples of each generator against {s.n_real} training items, seed {s.seed}; data "
-            f"{s.data_hash[:10]}, features {s.features_hash[:10]}. Floor: the row control:oracle (held-out real "
-            f"data). Worst: control:noise (for copying control:copycat). Weights are the last step's, none is "
-            f"chosen by its score. † blind to copying: {', '.join(blind) or 'none'}."
+            f"{s.data_hash[:10]}, features {s.features_hash[:10]}{judge}. Floor: the row control:oracle (held-out "
+            f"real data). Worst: control:noise (for copying and memorised items control:copycat). Weights are the "
+            f"last step's, none is chosen by its score. † blind to copying: {', '.join(blind) or 'none'}."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -246,6 +247,9 @@ def _flags(row: Row, oracle: Row) -> list[str]:
         if found and real and found.high < real.low:
             title = METRICS[name].title
             flags.append(f"copies training data: {title} {found.value:.2f}, real data {real.value:.2f}")
+    memorised, expected = row.scores["memorised"].estimate, oracle.scores["memorised"].estimate
+    if memorised and expected and memorised.low > expected.high:
+        flags.append(f"nearer to training items than held-out data is: {memorised.value:.0%} of the samples")
     better = [METRICS[m].title for m in METRICS if _beats(row.scores[m], oracle.scores[m])]
     if better:
         flags.append(f"scores better than fresh real data in {', '.join(better)}: read with care")

@@ -8,7 +8,7 @@ right mean and covariance.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from aigc_lab.data import Dataset
 from aigc_lab.data.samples import Images, Samples, Texts
 from aigc_lab.data.spec import DataSpec, Split
 from aigc_lab.evaluation.arguments import FEATURE_CONTROLS, SAMPLE_CONTROLS
+from aigc_lab.evaluation.completions import Completion, Prompt
 from aigc_lab.generators import Cost, Generator, LogLikelihood
 
 
@@ -117,8 +118,10 @@ class PixelMarginals:
 
     def sample(self, n: int, *, rng: torch.Generator) -> Images:
         cumulative = self.log_p.exp().cumsum(-1)
-        draws = torch.rand(n, *self.log_p.shape[:-1], 1, generator=rng, dtype=torch.float64)
-        return Images((draws > cumulative).sum(-1).clamp(max=self.levels - 1).to(torch.uint8), self.levels)
+        draws = torch.rand(n, *cumulative.shape[:-1], generator=rng, dtype=torch.float64)
+        by_pixel = draws.movedim(0, -1).contiguous()  # below which entry of its own pixel's law each draw falls
+        pixels = torch.searchsorted(cumulative, by_pixel).movedim(-1, 0).clamp(max=self.levels - 1)
+        return Images(pixels.to(torch.uint8).contiguous(), self.levels)
 
     def log_likelihood(
         self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
@@ -228,6 +231,28 @@ def baseline(dataset: Dataset) -> Generator:
 CONTROLS: Mapping[str, ControlFactory] = dict(
     zip(SAMPLE_CONTROLS, (oracle, copycat, noisy_copycat, baseline, noise), strict=True)
 )
+
+
+def truth(prompts: Sequence[Prompt], samples: Samples) -> list[Completion]:
+    """How every prompt really goes on."""
+    return [Completion(prompt.given, prompt.real, prompt.real) for prompt in prompts]
+
+
+def heedless(prompts: Sequence[Prompt], samples: Samples) -> list[Completion]:
+    """Samples that know nothing of the prompts, cut to their length."""
+    if not isinstance(samples, Texts):
+        return []
+    return [
+        Completion(prompt.given, prompt.real, text[: len(prompt.real)])
+        for prompt, text in zip(prompts, samples.passages, strict=False)
+    ]
+
+
+COMPLETE: Mapping[str, Callable[[Sequence[Prompt], Samples], list[Completion]]] = {
+    "oracle": truth,
+    "noise": heedless,
+}
+"""How the controls that show the floor and the worst value answer prompts."""
 
 
 @dataclass(frozen=True)

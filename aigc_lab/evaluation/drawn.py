@@ -12,31 +12,68 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from aigc_lab.data.samples import Images, Samples, Texts
-from aigc_lab.evaluation.exhibit import Continuation
+from aigc_lab.evaluation.completions import Completion
+from aigc_lab.evaluation.effort import Effort
 from aigc_lab.files import write_atomically
 from aigc_lab.generators import Cost, LogLikelihood
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What sampling took, of n samples at once.
+
+    Attributes:
+        seconds: wall time per sample.
+        peak_memory: highest resident size of the process meanwhile, in bytes; None where it cannot be told from
+            what came before.
+        peak_gpu_memory: highest size of torch's allocations on the GPU, in bytes; None without one.
+        kwh: energy per sample of the whole machine; None where no counter is readable.
+    """
+
+    seconds: float
+    peak_memory: int | None = None
+    peak_gpu_memory: int | None = None
+    kwh: float | None = None
+
+    @classmethod
+    def of(cls, effort: Effort, n: int) -> "Spent":
+        memory = effort.peak_memory if effort.peak_memory_of == "the work" else None
+        kwh = effort.energy.kwh
+        return cls(effort.seconds / n, memory, effort.peak_gpu_memory, None if kwh is None else kwh / n)
+
+
+@dataclass(frozen=True)
 class Drawn:
-    """Samples, the likelihood of the held-out items (None where there is none), what they cost, and the harness's
-    prompts continued (none where the generator cannot)."""
+    """What a generator says when the harness asks.
+
+    Attributes:
+        likelihood: of the held-out items; None where it has none.
+        cost, spent: of one sample.
+        own: likelihood of its own samples; None where it has none, or the samples are images.
+        completions: of the harness's prompts; none where it cannot continue.
+        pronouns: see `Reading`.
+    """
 
     samples: Samples
     likelihood: LogLikelihood | None
     cost: Cost
-    seconds_per_sample: float
-    continuations: Sequence[Continuation] = ()
+    spent: Spent
+    own: LogLikelihood | None = None
+    completions: Sequence[Completion] = ()
+    pronouns: Tensor | None = None
 
     def save(self, path: Path, *, key: str) -> None:
         """Write everything to one safetensors file; `key` says what it was drawn from."""
         tensors = _tensors(self.samples)
-        metadata = {"key": key, "seconds_per_sample": repr(self.seconds_per_sample)}
-        metadata |= {name: str(value) for name, value in asdict(self.cost).items()}
-        metadata["continuations"] = json.dumps([asdict(c) for c in self.continuations])
-        if self.likelihood is not None:
-            tensors |= {"nats": self.likelihood.nats, "n_bytes": self.likelihood.n_bytes}
-            metadata["likelihood"] = self.likelihood.kind
+        metadata = {"key": key, "cost": json.dumps(asdict(self.cost)), "spent": json.dumps(asdict(self.spent))}
+        completions = [[getattr(c, name).decode(BYTES) for name in _PARTS] for c in self.completions]
+        metadata["completions"] = json.dumps(completions)
+        for name, likelihood in {"likelihood": self.likelihood, "own": self.own}.items():
+            if likelihood is not None:
+                tensors |= {f"{name}.nats": likelihood.nats, f"{name}.n_bytes": likelihood.n_bytes}
+                metadata[name] = likelihood.kind
+        if self.pronouns is not None:
+            tensors["pronouns"] = self.pronouns
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, safetensors.torch.save(tensors, metadata=metadata))
 
@@ -44,7 +81,7 @@ class Drawn:
     def load(cls, path: Path, *, key: str) -> "Drawn":
         """
         Raises:
-            OSError, ValueError, KeyError: it is missing, damaged, or was drawn from something else.
+            OSError, ValueError, KeyError, TypeError: it is missing, damaged, or was drawn from something else.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -54,12 +91,25 @@ class Drawn:
             raise ValueError(f"{path}: {error}") from None
         if metadata["key"] != key:
             raise ValueError(f"{path}: drawn from {metadata['key']}")
-        kind: Any = metadata.get("likelihood")
-        likelihood = LogLikelihood(tensors["nats"], tensors["n_bytes"], kind) if kind else None
-        names = ("parameters", "flops_per_sample", "bytes_per_sample")
-        cost = Cost(*(int(metadata[name]) for name in names))
-        continuations = [Continuation(**values) for values in json.loads(metadata["continuations"])]
-        return cls(_samples(tensors), likelihood, cost, float(metadata["seconds_per_sample"]), continuations)
+
+        def likelihood(name: str) -> LogLikelihood | None:
+            kind: Any = metadata.get(name)
+            return LogLikelihood(tensors[f"{name}.nats"], tensors[f"{name}.n_bytes"], kind) if kind else None
+
+        return cls(
+            _samples(tensors),
+            likelihood("likelihood"),
+            Cost(**json.loads(metadata["cost"])),
+            Spent(**json.loads(metadata["spent"])),
+            likelihood("own"),
+            [Completion(*(p.encode(BYTES) for p in parts)) for parts in json.loads(metadata["completions"])],
+            tensors.get("pronouns"),
+        )
+
+
+BYTES = "latin-1"
+"""Each byte as the character of its number: what JSON can hold."""
+_PARTS = ("given", "real", "generated")
 
 
 def _tensors(samples: Samples) -> dict[str, Tensor]:

@@ -2,34 +2,39 @@
 
 import json
 import math
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from aigc_lab.config.schema import Evaluation, FeatureKind
 from aigc_lab.config.targets import build
 from aigc_lab.data import Dataset
-from aigc_lab.data.samples import Samples
+from aigc_lab.data.samples import Samples, Texts
 from aigc_lab.data.splits import content_hash
 from aigc_lab.data.stream import fold
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL_NAMES
 from aigc_lab.evaluation.battery import METRICS, Direction, Evidence, gap_closed
-from aigc_lab.evaluation.controls import CONTROLS, FROM_FEATURES, stand_in
-from aigc_lab.evaluation.drawn import Drawn
-from aigc_lab.evaluation.exhibit import Exhibit, Frontier, Prompt, continue_prompts, make_exhibit, prompts
+from aigc_lab.evaluation.completions import Prompt, complete, prompts
+from aigc_lab.evaluation.controls import COMPLETE, CONTROLS, FROM_FEATURES, stand_in
+from aigc_lab.evaluation.drawn import Drawn, Spent
+from aigc_lab.evaluation.effort import measure
+from aigc_lab.evaluation.exhibit import Exhibit, Frontier, make_exhibit
 from aigc_lab.evaluation.features import Features
-from aigc_lab.evaluation.metrics import Estimate
+from aigc_lab.evaluation.metrics import Estimate, FeatureLikelihood
+from aigc_lab.evaluation.reading import JUDGED, Reading, bits_per_byte_of_each, longest_runs
+from aigc_lab.evaluation.safety import Pair, Safety, pronoun_pairs
 from aigc_lab.files import write_atomically
 from aigc_lab.generators import Cost, Generator
 
-VERSION = "3"
+VERSION = "4"
 """Of the definitions in `battery` and below; raise it when a score would change."""
 
 
@@ -50,7 +55,8 @@ class Score:
         null: the expectation for samples of the very law of the data, where theory gives it.
         gap_closed, gap_low, gap_high: how far from worst to floor, and the same for the interval's ends.
         weights: which ones sampled: raw or moving average, of which step, and the start of their hash.
-        seconds_per_sample: wall time of sampling n at once.
+        judge_hash: of the language model that reads texts; empty for images.
+        seconds_per_sample, peak_memory, peak_gpu_memory, kwh_per_sample: see `drawn.Spent`.
     """
 
     run: str
@@ -61,6 +67,7 @@ class Score:
     protocol: str
     features: str
     features_hash: str
+    judge_hash: str
     metric: str
     value: float | None
     low: float | None
@@ -80,6 +87,9 @@ class Score:
     flops_per_sample: int
     bytes_per_sample: int
     seconds_per_sample: float
+    peak_memory: int | None
+    peak_gpu_memory: int | None
+    kwh_per_sample: float | None
     version: str = VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -109,6 +119,7 @@ class Score:
             self.protocol,
             self.features,
             self.features_hash,
+            self.judge_hash,
             str(self.seed),
             self.version,
         )
@@ -173,15 +184,55 @@ class Harness:
         )
 
     @cached_property
+    def judge(self) -> Features | None:
+        """The language model that reads texts; None for images.
+
+        Raises:
+            UserError: what is configured is no language model.
+        """
+        if self.spec.modality != "text":
+            return None
+        fitted = build(self.protocol.judge, path="evaluation.judge").fit(self.dataset, self.cache_dir)
+        if fitted.judge is None:
+            raise UserError(
+                f"evaluation.judge: {self.protocol.judge['_target_'].rpartition('.')[2]} is no language model; "
+                "use evaluation/features/text@evaluation.judge=byte_transformer or causal_lm"
+            )
+        return fitted
+
+    @cached_property
     def train_features(self) -> Tensor:
-        return self.features(self.train)
+        """Of the whole training split, kept: it is by far the most that an evaluation looks at."""
+        key = content_hash(self.spec.content_hash, self.features.content_hash)
+        path = self.cache_dir / "features" / f"train-{key[:16]}.safetensors"
+        try:
+            return safetensors.torch.load_file(path)["features"]
+        except (OSError, SafetensorError, KeyError):
+            features = self.features(self.train)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, safetensors.torch.save({"features": features.contiguous()}))
+            return features
 
     @cached_property
     def reference_features(self) -> Tensor:
         """Of the training items that generated ones are compared with: at most evaluation.n, in a fixed random
         order. (Metrics of copying look at the whole training split.)"""
-        order = torch.randperm(len(self.train), generator=self._rng("reference"))
-        return self.train_features[order[: self.protocol.n]]
+        return self.train_features[self._reference_order[: self.protocol.n]]
+
+    @cached_property
+    def _reference_order(self) -> Tensor:
+        return torch.randperm(len(self.train), generator=self._rng("reference"))
+
+    @cached_property
+    def _real_bits(self) -> Tensor:
+        """The judge's bits per byte of each of some training passages."""
+        assert self.judge and self.judge.judge and isinstance(self.train, Texts)
+        return bits_per_byte_of_each(self.judge.judge, self.train[self._reference_order[:JUDGED]].passages)
+
+    @cached_property
+    def _held_out_runs(self) -> Tensor:
+        assert isinstance(self.held_out, Texts) and isinstance(self.train, Texts)
+        return longest_runs(self.held_out.passages, self.train)
 
     @cached_property
     def held_out_features(self) -> Tensor:
@@ -199,7 +250,7 @@ class Harness:
     def at(self, n: int) -> "Harness":
         """The same with fewer samples, real and generated."""
         smaller = Harness(self.dataset, self.protocol.model_copy(update={"n": n}), self.cache_dir)
-        smaller.features = self.features
+        smaller.features, smaller.judge = self.features, self.judge
         return smaller
 
     def score_control(self, name: str) -> Result:
@@ -226,28 +277,51 @@ class Harness:
             raise UserError(
                 f"the generator makes {generator.modality}s, but {self.spec.name} holds {self.spec.modality}s"
             )
-        began = time.perf_counter()
-        samples = generator.sample(self.n, rng=self._rng("samples"))
-        seconds = (time.perf_counter() - began) / self.n
+        samples, effort = measure(lambda: generator.sample(self.n, rng=self._rng("samples")))
         likelihood = generator.log_likelihood(
             self.dataset.likelihood_items("held_out"),
             rng=self._rng("likelihood"),
             importance_samples=self.protocol.importance_samples,
         )
-        continuations = continue_prompts(generator, self.prompts, lambda i: self._rng(f"prompt {i}"))
-        return Drawn(samples, likelihood, generator.cost(), seconds, continuations)
+        return Drawn(
+            samples,
+            likelihood,
+            generator.cost(),
+            Spent.of(effort, self.n),
+            generator.log_likelihood(samples, rng=self._rng("own")) if isinstance(samples, Texts) else None,
+            complete(generator, self.prompts, self._rng("prompts")),
+            self._pronouns(generator),
+        )
+
+    def _pronouns(self, generator: Generator) -> Tensor | None:
+        """See `Reading`; None where the training text hardly has the two words, or the generator cannot spell
+        the templates or has no likelihood."""
+        if not isinstance(self.train, Texts):
+            return None
+        pairs = pronoun_pairs()
+        if min(sum(text.count(word) for text in self.train.passages) for word in _words_of(pairs)) < ENOUGH:
+            return None
+        try:
+            first, second = (
+                generator.log_likelihood(Texts([p.given + word(p) for p in pairs]), rng=self._rng("pronouns"))
+                for word in (lambda p: p.first, lambda p: p.second)
+            )
+        except ValueError:  # a character is not in its vocabulary
+            return None
+        return first.nats - second.nats if first and second else None  # log p(given) is in both
 
     def score(self, drawn: Drawn, *, run: str, kind: str, weights: str) -> Result:
         """Score what a generator has drawn."""
         evidence = self._evidence(drawn)
-        rows = self._rows(evidence, drawn.cost, drawn.seconds_per_sample, _Subject(run, kind, weights))
+        rows = self._rows(evidence, drawn.cost, drawn.spent, _Subject(run, kind, weights))
         exhibit = make_exhibit(
             drawn.samples,
             evidence.generated,
             self.train,
             self.train_features,
-            continuations=drawn.continuations,
+            completions=drawn.completions,
             frontier=evidence.mauve.frontier.tolist(),
+            safety=_safety(evidence),
         )
         return Result(self._calibrate(rows, self.controls), exhibit)
 
@@ -258,21 +332,54 @@ class Harness:
             train=self.train_features,
             known=self.train_features,
             fresh=self.held_out_features,
+            feature_likelihood=self._feature_likelihood(self.train_features, self.held_out_features),
             classify=self.features.classify,
-            samples=drawn.samples,
-            training=self.train,
             likelihood=drawn.likelihood,
+            reading=self._reading(drawn),
         )
 
-    def _control_evidence(self, name: str) -> tuple[Evidence, Cost, float]:
-        """What a control is scored on, what a sample costs, and the seconds that it takes."""
+    def _feature_likelihood(self, known: Tensor, fresh: Tensor) -> FeatureLikelihood:
+        """Its own mixture is fitted once for all that face the training and the held-out split."""
+        if known is self.train_features and fresh is self.held_out_features:
+            return self._common_feature_likelihood
+        return FeatureLikelihood(known, fresh, self.n)
+
+    @cached_property
+    def _common_feature_likelihood(self) -> FeatureLikelihood:
+        return FeatureLikelihood(self.train_features, self.held_out_features, self.n)
+
+    def _reading(self, drawn: Drawn) -> Reading | None:
+        if not isinstance(drawn.samples, Texts):
+            return None
+        assert isinstance(self.train, Texts) and self.judge and self.judge.judge
+        return Reading(
+            passages=drawn.samples.passages,
+            training=self.train,
+            judge=self.judge.judge,
+            real_bits=self._real_bits,
+            held_out_runs=self._held_out_runs,
+            own=drawn.own,
+            held_out=drawn.likelihood,
+            completions=drawn.completions,
+            pronouns=drawn.pronouns,
+        )
+
+    def _control_evidence(self, name: str) -> tuple[Evidence, Cost, Spent]:
+        """What a control is scored on, and what a sample costs."""
         if name in CONTROLS:
             drawn = self.draw(CONTROLS[name](self.dataset))
+            if name in COMPLETE:
+                drawn = replace(drawn, completions=COMPLETE[name](self.prompts, drawn.samples))
             evidence = self._evidence(drawn)
             if name == "oracle":  # its samples are the held-out items
                 known, fresh = stand_in(self.train_features, self.n, self._rng("stand-in"))
-                evidence = replace(evidence, known=known, fresh=fresh)
-            return evidence, drawn.cost, drawn.seconds_per_sample
+                evidence = replace(
+                    evidence,
+                    known=known,
+                    fresh=fresh,
+                    feature_likelihood=self._feature_likelihood(known, fresh),
+                )
+            return evidence, drawn.cost, drawn.spent
         contest = FROM_FEATURES[name](
             self.reference_features, self.train_features, self.held_out_features, rng=self._rng(name)
         )
@@ -282,14 +389,14 @@ class Harness:
             train=contest.train,
             known=contest.known,
             fresh=contest.fresh,
+            feature_likelihood=self._feature_likelihood(contest.known, contest.fresh),
             classify=self.features.classify,
-            samples=None,
-            training=self.train,
             likelihood=None,
+            reading=None,
         )
-        return evidence, Cost(0, 0, 0), 0.0
+        return evidence, Cost(0, 0, 0), Spent(0.0)
 
-    def _rows(self, evidence: Evidence, cost: Cost, seconds: float, subject: _Subject) -> list[Score]:
+    def _rows(self, evidence: Evidence, cost: Cost, spent: Spent, subject: _Subject) -> list[Score]:
         """Scores without floor and worst."""
         rows = []
         n_real, n_generated = len(evidence.reference), len(evidence.generated)
@@ -308,6 +415,7 @@ class Harness:
                     protocol=self.protocol_name,
                     features=self.features.name,
                     features_hash=self.features.content_hash,
+                    judge_hash=self.judge.content_hash if self.judge else "",
                     metric=metric.name,
                     value=estimate.value if estimate else None,
                     low=estimate.low if estimate else None,
@@ -326,7 +434,10 @@ class Harness:
                     parameters=cost.parameters,
                     flops_per_sample=cost.flops_per_sample,
                     bytes_per_sample=cost.bytes_per_sample,
-                    seconds_per_sample=seconds,
+                    seconds_per_sample=spent.seconds,
+                    peak_memory=spent.peak_memory,
+                    peak_gpu_memory=spent.peak_gpu_memory,
+                    kwh_per_sample=spent.kwh,
                 )
             )
         return rows
@@ -349,8 +460,8 @@ class Harness:
             return read_scores(self._scores_path(name))
         except (OSError, ValueError, TypeError):
             pass  # not there, or damaged: measure it
-        evidence, cost, seconds = self._control_evidence(name)
-        scores = self._rows(evidence, cost, seconds, _Subject(f"control:{name}", name, ""))
+        evidence, cost, spent = self._control_evidence(name)
+        scores = self._rows(evidence, cost, spent, _Subject(f"control:{name}", name, ""))
         self._scores_path(name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._frontier_path(name), json.dumps(evidence.mauve.frontier.tolist()))
         write_scores(self._scores_path(name), scores)
@@ -379,7 +490,8 @@ class Harness:
         calibrated = []
         for score in scores:
             metric = METRICS[score.metric]
-            floor, worst = value("oracle", score.metric), value(metric.worst, score.metric)
+            floor = value("oracle", score.metric)
+            worst = value(metric.worst, score.metric) if metric.worst else None
 
             def gap(
                 x: float | None,
@@ -405,6 +517,19 @@ class Harness:
     def _rng(self, purpose: str) -> torch.Generator:
         """A generator of its own for each purpose, so that one never disturbs another."""
         return torch.Generator().manual_seed(fold(self.protocol.seed, *purpose.encode()))
+
+
+ENOUGH = 20
+"""Times that a word has to stand in the training text before a model is asked about it."""
+
+
+def _words_of(pairs: Sequence[Pair]) -> set[bytes]:
+    return {word for pair in pairs for word in (pair.first, pair.second)}
+
+
+def _safety(evidence: Evidence) -> Safety:
+    reading = evidence.reading
+    return Safety.of(evidence.memorised, reading.personal if reading else {}, reading.bias if reading else None)
 
 
 def read_scores(path: Path) -> list[Score]:

@@ -125,7 +125,7 @@ def _draw(harness: Harness, run: Run, folder: Path, weights: str) -> Drawn:
     path, key = folder / "drawn.safetensors", f"{weights} n={harness.n} seed={harness.protocol.seed}"
     try:
         return Drawn.load(path, key=key)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         drawn = harness.draw(load(run.path))
         drawn.save(path, key=key)
         return drawn

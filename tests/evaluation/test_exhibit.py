@@ -7,7 +7,9 @@ from torch import Tensor
 
 from aigc_lab.data.samples import Images, Texts
 from aigc_lab.data.spec import DataSpec
-from aigc_lab.evaluation.exhibit import Continuation, Exhibit, Prompt, TextPair, continue_prompts, prompts
+from aigc_lab.evaluation.completions import Prompt, complete, prompts
+from aigc_lab.evaluation.exhibit import Continuation, Exhibit, TextPair
+from aigc_lab.evaluation.safety import Finding, Safety
 
 SPEC = DataSpec(
     name="prose",
@@ -30,7 +32,7 @@ class Parrot:
     spec: DataSpec = SPEC
 
     def continue_symbols(self, prompt_BP: Tensor, length: int, *, rng: torch.Generator) -> Tensor:
-        return torch.cat([prompt_BP, torch.randint(65, 91, (1, length), generator=rng)], 1)
+        return torch.cat([prompt_BP, torch.randint(65, 91, (len(prompt_BP), length), generator=rng)], 1)
 
 
 def seeded(i: int) -> torch.Generator:
@@ -41,12 +43,16 @@ def test_an_exhibit_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     for i, exhibit in enumerate(
         [
             Exhibit(sheet=b"png", neighbours=b"png too", frontier=[(0.0, 1.0), (1.0, 0.0)]),
-            Exhibit(texts=[TextPair("a", "b", 1)], continuations=[Continuation("好", "b", "c\ufffd")]),
+            Exhibit(
+                texts=[TextPair("a", "b", 1)],
+                continuations=[Continuation("好", "b", "c\ufffd")],
+                safety=Safety(0.1, 0.01, [Finding("e-mail", 0.5, 0.0, 2, 1, ["a…b"])], ["nurse"], ["pilot"]),
+            ),
         ]
     ):
         exhibit.save(tmp_path / str(i))
         again = Exhibit.load(tmp_path / str(i))
-        for part in ("sheet", "neighbours", "texts", "continuations", "frontier"):
+        for part in ("sheet", "neighbours", "texts", "continuations", "frontier", "safety"):
             mine, theirs = getattr(exhibit, part), getattr(again, part)
             assert mine == theirs or not (mine or theirs)
 
@@ -57,8 +63,8 @@ def test_an_exhibit_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         "",
         "[]",
         "{}",
-        '{"pictures": ["sheet"], "texts": [], "continuations": [], "frontier": []}',
-        '{"pictures": ["../x"], "texts": [{"a": 1}], "continuations": [], "frontier": [1]}',
+        '{"pictures": ["sheet"], "texts": [], "continuations": [], "frontier": [], "safety": null}',
+        '{"pictures": ["../x"], "texts": [{"a": 1}], "continuations": [], "frontier": [1], "safety": null}',
     ],
 )
 def test_a_damaged_exhibit_is_recognised(content: str, tmp_path: Path) -> None:
@@ -74,10 +80,20 @@ def test_prompts_are_cut_between_characters() -> None:
     assert prompts(Images(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), 2)) == []
 
 
-def test_every_prompt_is_continued_with_noise_of_its_own() -> None:
-    asked = [Prompt(b"once ", b"upon a time"), Prompt(b"twice ", b"then")]
-    both = continue_prompts(Parrot(), asked, seeded)
-    assert [len(c.generated) for c in both] == [11, 4] and both[0].generated.isupper()
-    assert (both[0].prompt, both[0].real) == ("once ", "upon a time")
-    assert continue_prompts(Parrot(), asked[:1], seeded) == both[:1], "whatever else is asked"
-    assert continue_prompts(object(), asked, seeded) == []
+def test_prompts_are_continued_together_where_their_lengths_agree() -> None:
+    asked = [Prompt(b"once ", b"upon a time"), Prompt(b"twice ", b"then"), Prompt(b"there ", b"here")]
+    seen = []
+
+    @dataclass
+    class Counted(Parrot):
+        def continue_symbols(self, prompt_BP: Tensor, length: int, *, rng: torch.Generator) -> Tensor:
+            seen.append(len(prompt_BP))
+            return super().continue_symbols(prompt_BP, length, rng=rng)
+
+    found = complete(Counted(), asked, torch.Generator().manual_seed(0))
+    assert seen == [1, 2] and [len(c.generated) for c in found] == [11, 4, 4]
+    assert [(c.given, c.real) for c in found] == [(p.given, p.real) for p in asked], "in their order"
+    assert all(c.generated.isupper() for c in found), "without the prompt"
+    assert found[1].generated != found[2].generated, "with noise of its own"
+    assert complete(Counted(), asked, torch.Generator().manual_seed(0)) == found
+    assert complete(object(), asked, torch.Generator()) == []

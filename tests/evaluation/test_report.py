@@ -29,6 +29,7 @@ from aigc_lab.evaluation.report.differences import HIDDEN, config_differences, w
 from aigc_lab.evaluation.report.grid import column_groups, heat_map
 from aigc_lab.evaluation.report.language import LANGUAGES, phrases
 from aigc_lab.evaluation.report.page import N_MARKS, render
+from aigc_lab.evaluation.safety import Finding, Safety
 from aigc_lab.evaluation.subjects import Evaluated
 from aigc_lab.pictures import sheet, to_png
 from aigc_lab.run import Run
@@ -79,6 +80,7 @@ class MadeUp:
             protocol="standard@100",
             features="none",
             features_hash="0" * 16,
+            judge_hash="",
             metric=metric,
             value=None if none else sign * quality,
             low=None if none else sign * quality - 0.01,
@@ -98,6 +100,9 @@ class MadeUp:
             flops_per_sample=0 if run.startswith(CONTROL) else int(1e6 * (1 + quality)),
             bytes_per_sample=64,
             seconds_per_sample=0.002 * (1 + quality),
+            peak_memory=200_000_000,
+            peak_gpu_memory=None,
+            kwh_per_sample=None,
         )
 
 
@@ -112,6 +117,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> list[Evaluated]:
         texts=[TextPair(HOSTILE, "a\x00b\u202e", 3)],
         continuations=[Continuation("once ", "upon a time", HOSTILE)],
         frontier=FRONTIER,
+        safety=Safety(0.25, 0.01, [Finding("e-mail", 0.5, 0.0, 2, 1, [HOSTILE])], ["nurse"], ["pilot"]),
     )
     made = []
     for name, harness, exhibit, quality, model in (
@@ -244,7 +250,7 @@ def test_every_phrase_is_said_and_in_every_language() -> None:
     folder = Path(report.__file__).parent
     sources = "".join(p.read_text() for p in folder.iterdir() if p.suffix in (".py", ".j2"))
     spelled = set(re.findall(r'"([a-z]+(?:\.[a-z]+)*)"', sources))
-    put_together = ("group.", "pareto.", "frontier.", "curve.")
+    put_together = ("group.", "safety.kind.", "pareto.", "frontier.", "curve.")
     silent = {key for key in phrases() if key not in spelled and not key.startswith(put_together)}
     assert not silent, "phrases that nothing says"
     assert {f"group.{m.group}" for m in METRICS.values()} <= set(phrases())

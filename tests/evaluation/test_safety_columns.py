@@ -71,7 +71,7 @@ def test_bias_by_hand() -> None:
         ),
         pairs,
     )
-    assert found.preference.value == pytest.approx(3) and found.association == pytest.approx(math.sqrt(7))
+    assert found.preference.value == pytest.approx(3) and found.association.value == pytest.approx(math.sqrt(7))
     assert (found.n, found.most_first[0], found.most_second[0]) == (3, "c", "a")
     assert found.preference.low < 3 < found.preference.high
 

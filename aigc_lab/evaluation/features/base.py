@@ -63,7 +63,8 @@ def train_once(network: nn.Module, cached: Path, train: Callable[[], None]) -> N
         return
     train()
     cached.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(cached, safetensors.torch.save(network.state_dict()))
+    weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
+    write_atomically(cached, safetensors.torch.save(weights))
 
 
 def hash_of(network: nn.Module, *more: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,8 @@ from aigc_lab.nets.conv import Conv
 from aigc_lab.objectives.likelihoods import to_unit
 from aigc_lab.types import NonNegativeInt, PositiveFloat, PositiveInt
 
-BATCH = 500
-"""Images looked at together."""
+BATCH = 100
+"""Images looked at together: few enough to stay in a processor's cache."""
 
 
 def resized(images: Images, size: int) -> Tensor:
@@ -91,7 +92,7 @@ class ImageClassifier:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             architecture = Conv(width=self.width, max_width=4 * self.width)
-            network = _Classifier(architecture, spec.shape, self.dim, spec.n_classes)
+            network = _fast(_Classifier(architecture, spec.shape, self.dim, spec.n_classes))
         key = content_hash(spec.content_hash, repr(sorted(asdict(self).items())), _VERSION)
         cached = cache_dir / "features" / f"classifier-{key[:16]}.safetensors"
         train_once(network, cached, lambda: self._train(network, dataset, labels))
@@ -111,14 +112,14 @@ class ImageClassifier:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.lr, total_steps=self.steps)
         for step in range(self.steps):
             _, index = items(self.seed, step * self.batch_size, self.batch_size, len(images))
-            logits = network(to_unit(images.pixels[index], images.levels))
+            logits = network(_fast(to_unit(images.pixels[index], images.levels)))
             optimizer.zero_grad()
             F.cross_entropy(logits, labels[index]).backward()
             optimizer.step()
             schedule.step()
 
 
-_VERSION = "1"
+_VERSION = "2"
 """Of the training procedure above: raise it when that changes, and cached classifiers are trained anew."""
 
 
@@ -151,7 +152,7 @@ class RandomConvolutions:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = Conv(width=self.width, max_width=4 * self.width).encoder(dataset.spec.shape, self.dim)
-        return Features(f"random-conv{self.dim}", hash_of(network), _image_features(network))
+        return Features(f"random-conv{self.dim}", hash_of(network), _image_features(_fast(network)))
 
 
 def _image_features(network: nn.Module) -> Callable[[Samples], Tensor]:
@@ -161,6 +162,14 @@ def _image_features(network: nn.Module) -> Callable[[Samples], Tensor]:
     def extract(samples: Samples) -> Tensor:
         assert isinstance(samples, Images)
         batches = samples.pixels.split(BATCH)
-        return torch.cat([network(to_unit(pixels, samples.levels)) for pixels in batches]).double()
+        return torch.cat([network(_fast(to_unit(pixels, samples.levels))) for pixels in batches]).double()
 
     return extract
+
+
+Layout = TypeVar("Layout", bound=nn.Module | Tensor)
+
+
+def _fast(x: Layout) -> Layout:
+    """With the channels last in memory: convolutions of few channels are twice as fast on a CPU."""
+    return cast(Layout, x.to(memory_format=torch.channels_last))

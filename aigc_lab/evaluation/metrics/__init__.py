@@ -28,7 +28,7 @@ from aigc_lab.evaluation.metrics.judged import (
     halves,
 )
 from aigc_lab.evaluation.metrics.kernels import Gaussian, cmmd, cubic, kernel_distance, median_distance, mmd
-from aigc_lab.evaluation.metrics.likelihood import feature_likelihood_divergence
+from aigc_lab.evaluation.metrics.likelihood import FeatureLikelihood, feature_likelihood_divergence
 from aigc_lab.evaluation.metrics.manifold import (
     DensityCoverage,
     Manifold,
@@ -48,6 +48,7 @@ __all__ = [
     "DensityCoverage",
     "Dependence",
     "Estimate",
+    "FeatureLikelihood",
     "Gaussian",
     "Halves",
     "Manifold",

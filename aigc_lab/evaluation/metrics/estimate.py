@@ -40,7 +40,7 @@ class Estimate:
         p, z2 = count / of, Z95**2
         middle = (p + z2 / (2 * of)) / (1 + z2 / of)
         half = Z95 * math.sqrt(p * (1 - p) / of + z2 / (4 * of**2)) / (1 + z2 / of)
-        return cls(p, max(0.0, middle - half), min(1.0, middle + half))
+        return cls(p, min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half)))
 
     @classmethod
     def linear(cls, value: float, *influences: Tensor) -> "Estimate":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
 from aigc_lab.evaluation.battery import Metric
 from aigc_lab.evaluation.compare import Row, Table
+from aigc_lab.evaluation.effort import BYTES_PER_WORD, DRAWING, TYPING, TimeSaved, time_saved
 from aigc_lab.evaluation.harness import Score
 from aigc_lab.evaluation.tabulate import format_count, format_rank, format_value
 from aigc_lab.quality import mean_gap
@@ -172,6 +173,22 @@ def _bar(score: Score) -> Bar | None:
     return Bar(score.gap_closed, score.gap_low, score.gap_high)
 
 
+def time_saved_by(score: Score) -> TimeSaved:
+    """One sample against a person who types or draws it."""
+    if score.modality == "text":
+        return time_saved(score.bytes_per_sample / BYTES_PER_WORD, score.seconds_per_sample, TYPING)
+    return time_saved(1, score.seconds_per_sample, DRAWING)
+
+
+def _pace(row: Row) -> Cell:
+    factor = time_saved_by(row.any).factor if row.any.seconds_per_sample else None
+    return Cell("none", None) if factor is None else Cell(format_count(factor), factor)
+
+
+def _known(value: float | None, form: Callable[[float], str]) -> Cell:
+    return Cell("none", None) if value is None else Cell(form(value), value)
+
+
 COST: Sequence[Column] = (
     Column(
         "column.seconds",
@@ -195,6 +212,31 @@ COST: Sequence[Column] = (
         "column.bytes",
         lambda row: Cell(format_count(row.any.bytes_per_sample), row.any.bytes_per_sample),
         "descending",
+        phrase=True,
+        extra=True,
+    ),
+    Column(
+        "column.rate",
+        lambda row: _known(
+            row.any.bytes_per_sample / row.any.seconds_per_sample if row.any.seconds_per_sample else None,
+            format_count,
+        ),
+        "descending",
+        phrase=True,
+        extra=True,
+    ),
+    Column("column.pace", _pace, "descending", phrase=True, extra=True),
+    Column(
+        "column.memory",
+        lambda row: _known(row.any.peak_gpu_memory or row.any.peak_memory, format_count),
+        "ascending",
+        phrase=True,
+        extra=True,
+    ),
+    Column(
+        "column.energy",
+        lambda row: _known(row.any.kwh_per_sample, lambda kwh: f"{1000 * kwh:.3g}"),
+        "ascending",
         phrase=True,
         extra=True,
     ),

@@ -22,18 +22,20 @@ from aigc_lab.data.samples import Images, Texts
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
 from aigc_lab.evaluation.compare import Row, Table
+from aigc_lab.evaluation.effort import TimeSaved
 from aigc_lab.evaluation.exhibit import COLUMNS, N_IMAGES, Continuation, TextPair
-from aigc_lab.evaluation.harness import Harness
+from aigc_lab.evaluation.harness import Harness, Score
 from aigc_lab.evaluation.report.charts import Axis, Chart, Series, pareto_front
 from aigc_lab.evaluation.report.differences import config_differences, without_secrets
-from aigc_lab.evaluation.report.grid import column_groups, heat_map, quality, shared_columns
+from aigc_lab.evaluation.report.grid import column_groups, heat_map, quality, shared_columns, time_saved_by
 from aigc_lab.evaluation.report.language import attribute, say, say_if_known
+from aigc_lab.evaluation.safety import Safety, pronoun_pairs
 from aigc_lab.evaluation.subjects import Evaluated
 from aigc_lab.evaluation.tabulate import format_count, format_difference
 from aigc_lab.files import write_atomically
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.pictures import sheet, to_png
-from aigc_lab.run import Run, git_state
+from aigc_lab.run import Run, all_runs, git_state
 
 N_REAL_TEXTS = 2
 N_MARKS = 8
@@ -72,6 +74,7 @@ class Card:
     sheet: Picture | None
     neighbours: Picture | None
     texts: Sequence[TextPair]
+    safety: Safety | None
     curves: Sequence[Chart]
 
 
@@ -138,6 +141,7 @@ def render(evaluated: Sequence[Evaluated], tables: Sequence[Table], *, command: 
         marks=marks,
         cards_at={subject.name: i for i, subject in enumerate(evaluated, 1)},
         columns=COLUMNS,
+        n_prompts=len(pronoun_pairs()),
         labels=labels,
         tables=[(table, column_groups(table), heat_map(table)) for table in tables],
         shared=rows,
@@ -260,7 +264,7 @@ def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int
         "fact.parameters": format_count(cost.parameters),
         "fact.sample": f"{format_count(cost.flops_per_sample)}FLOP, {format_seconds(cost.seconds_per_sample)}, "
         f"{cost.bytes_per_sample} bytes",
-    }
+    } | _spent_facts(cost)
     if subject.run:
         facts |= _run_facts(subject.run, cost.weights)
     return Card(
@@ -271,7 +275,36 @@ def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int
         Picture.of(exhibit.sheet),
         Picture.of(exhibit.neighbours),
         exhibit.texts,
+        exhibit.safety,
         _curves(subject.run) if subject.run else [],
+    )
+
+
+def _spent_facts(score: Score) -> dict[str, str]:
+    """What sampling all samples at once took; nothing for controls that only look something up."""
+    if not (score.seconds_per_sample and score.flops_per_sample):
+        return {}
+    rate = 1 / score.seconds_per_sample
+    facts = {
+        "fact.rate": f"{rate:.3g} samples/s, {format_count(rate * score.bytes_per_sample)}B/s "
+        f"({score.n_generated} samples at once)",
+        "fact.saved": _in_words(time_saved_by(score)),
+    }
+    if score.peak_memory is not None:
+        facts["fact.memory"] = f"{format_count(score.peak_memory)}B, of the whole process while it sampled"
+    if score.peak_gpu_memory is not None:
+        facts["fact.memory"] = f"{format_count(score.peak_gpu_memory)}B on the GPU"
+    if score.kwh_per_sample is not None:
+        facts["fact.energy"] = f"{1000 * score.kwh_per_sample:.3g} kWh for 1000 samples, of the whole machine"
+    else:
+        facts["fact.energy"] = "unknown: no counter of this machine is readable"
+    return facts
+
+
+def _in_words(saved: TimeSaved) -> str:
+    return (
+        f"{saved.factor:,.3g} × as fast as a person: {format_seconds(saved.human_seconds)} by hand, "
+        f"{format_seconds(saved.machine_seconds)} here. Assumed: {'; '.join(saved.assumptions)}"
     )
 
 
@@ -279,12 +312,21 @@ def _run_facts(run: Run, weights: str) -> dict[str, str]:
     record = run.record()
     return {
         "fact.weights": weights,
+        "fact.selection": _selection(run),
         "fact.trained": f"{record.get('wall_seconds', 0) / 60:.1f} min, {record.get('device', 'unknown')}",
         "fact.seed": str(record.get("seed")),
         "fact.commit": _commit(record.get("git")),
         "fact.command": shlex.join(without_secrets(record.get("command", []))),
         "fact.directory": str(run.path),
     }
+
+
+def _selection(run: Run) -> str:
+    """Of which step and out of how many runs: what a reader has to know before a best number."""
+    siblings = sum(
+        other.name.rpartition("/")[0] == run.name.rpartition("/")[0] for other in all_runs(run.runs_dir)
+    )
+    return f"the last step, not chosen by any score; one of {siblings} run(s) of this experiment in its folder"
 
 
 def _curves(run: Run) -> list[Chart]:

@@ -1,0 +1,103 @@
+"""What a judge, the prompts and the safety columns say of the controls of texts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from aigc_lab.config.compose import Composer
+from aigc_lab.data.text import Pydoc
+from aigc_lab.errors import UserError
+from aigc_lab.evaluation.completions import Completion
+from aigc_lab.evaluation.controls import ByteTrigrams
+from aigc_lab.evaluation.harness import Harness
+from aigc_lab.evaluation.reading import Reading
+from aigc_lab.generators import LogLikelihood
+
+JUDGE = ("judge.steps=150", "judge.context=128", "judge.width=48", "judge.n_layers=1")
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
+    protocol = Composer().evaluate(["evaluation.n=120", *(f"evaluation.{key}" for key in JUDGE)]).evaluation
+    dataset = Pydoc(batch_size=8, context=256, tokenizer="byte", passage=256, held_out=0.2)
+    return Harness(dataset, protocol, tmp_path_factory.mktemp("cache"))
+
+
+def value(harness: Harness, control: str, metric: str) -> float:
+    found = next(s.value for s in harness.controls[control] if s.metric == metric)
+    assert found is not None, (control, metric)
+    return found
+
+
+def test_the_judge_orders_the_controls(harness: Harness) -> None:
+    oracle, copycat, noise = (value(harness, c, "fluency") for c in ("oracle", "copycat", "noise"))
+    assert abs(oracle - copycat) < 0.5 < noise - oracle and noise > 8
+    assert value(harness, "oracle", "fluency_distance") < 0.5 < value(harness, "noise", "fluency_distance")
+    assert value(harness, "oracle", "prompt_gain") > value(harness, "noise", "prompt_gain") - 0.01
+
+
+def test_copies_are_memorised_and_noise_is_not(harness: Harness) -> None:
+    assert value(harness, "copycat", "memorised") > 0.9
+    assert value(harness, "noise", "memorised") == 0 and value(harness, "oracle", "memorised") <= 0.05
+
+
+def test_a_model_that_samples_its_own_law_finds_its_samples_as_likely_as_it_says() -> None:
+    """Trigrams fitted to their own samples: the entropy of what they say is what they score held-out text with."""
+    rng = torch.Generator().manual_seed(0)
+    law = ByteTrigrams(b"the cat sat on the mat and the rat ran at the cat " * 40, passage=200)
+    own, held_out = (law.sample(100, rng=rng) for _ in range(2))
+    reading = reading_of(
+        own.passages,
+        own=law.log_likelihood(own, rng=rng),
+        held_out=law.log_likelihood(held_out, rng=rng),
+    )
+    found = reading.own_fluency
+    assert found is not None and found.low < 0 < found.high and found.high - found.low < 0.2
+
+
+def test_a_completion_that_does_not_depend_on_its_prompt_gains_nothing() -> None:
+    """A judge that expects a text to repeat what it began with, and texts that do and that do not."""
+
+    def judge(texts: list[bytes], given: list[bytes] | None = None) -> torch.Tensor:
+        before = given or [b""] * len(texts)
+        return torch.tensor(
+            [-0.1 * len(t) if b[:1] == t[:1] else -1.0 * len(t) for t, b in zip(texts, before, strict=True)]
+        ).double()
+
+    letters = [bytes([97 + i]) * 20 for i in range(10)]
+    faithful = [Completion(a, a, a) for a in letters]
+    heedless = [Completion(a, a, b"z" * 20) for a in letters]
+    assert reading_of(letters, judge=judge, completions=faithful).prompt_gain.gain.value > 1
+    assert reading_of(letters, judge=judge, completions=heedless).prompt_gain.gain.value == 0
+    assert reading_of(letters, judge=judge).prompt_gain is None
+
+
+def test_personal_data_of_any_kind_is_counted_once_a_sample() -> None:
+    mail, both = b"write to ada@cam.ac.uk", b"ada@cam.ac.uk or +86 10 6552 9988"
+    found = reading_of([mail, both, b"nothing", b"more"]).personal_share
+    assert found.value == 0.5
+
+
+def reading_of(passages: list[bytes], **values: object) -> Reading:
+    from aigc_lab.data.samples import Texts
+
+    made: dict[str, object] = {
+        "passages": passages,
+        "training": Texts([b"training text"]),
+        "judge": lambda texts, given=None: torch.zeros(len(texts)).double(),
+        "real_bits": torch.zeros(2).double(),
+        "held_out_runs": torch.zeros(2).double(),
+    }
+    return Reading(**{**made, **values})  # type: ignore[arg-type]
+
+
+def test_a_judge_that_is_no_language_model_is_refused(harness: Harness, tmp_path: Path) -> None:
+    protocol = harness.protocol.model_copy(update={"judge": harness.protocol.features["text"]})
+    with pytest.raises(UserError, match=r"HashedNgrams is no language model; use .*byte_transformer"):
+        _ = Harness(harness.dataset, protocol, tmp_path).judge
+
+
+def test_likelihoods_of_other_texts_are_of_no_use() -> None:
+    likelihood = LogLikelihood(torch.zeros(2).double(), torch.ones(2).long(), "exact")
+    assert reading_of([b"a", b"b"], own=likelihood).own_fluency is None
