@@ -24,6 +24,9 @@ GROUP = 32
 OUT_OF_REACH = 1e30
 """The bound of columns that only fill the last group; true ones are below 4."""
 
+ROUGHLY = 1e-3
+"""Below this share of |x|² + |y|², a float32 product has lost too much of |x - y|²."""
+
 ROUNDING = 1e-13
 """What |x|² + |y|² - 2xy may be off by, as a share of |x|² + |y|²."""
 
@@ -119,6 +122,30 @@ def squared_rows(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor
         if squared.amin() < ROUNDING * (left_squares[rows].amax() + right_squares.amax()):
             scale = left_squares[rows, None] + right_squares
             squared.masked_fill_(squared < ROUNDING * scale, 0)
+        yield rows, squared
+
+
+def rough_squared_rows(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """`squared_rows` in float32, twice as fast, for sums over all pairs: about three digits, and a copy at 0.
+
+    Where the product has lost more than that, which is where two points are near, differences are measured.
+    """
+    if torch.get_float32_matmul_precision() != "highest":
+        yield from ((rows, squared.float()) for rows, squared in squared_rows(points, others))
+        return
+    centre = others.mean(0, dtype=torch.float64)
+    (left, left_squares), (right, right_squares) = (_with_squares(x, centre) for x in (points, others))
+    left[:, :-2] *= -2
+    right[:, -2:] = right[:, -2:].flip(1)
+    left, right = left.float(), right.float()
+    lost = (ROUGHLY * (left_squares + right_squares.max())).float()
+    for rows in _slices(len(points), max(1, 2 * AT_ONCE // len(others))):
+        squared = left[rows] @ right.mT
+        suspects = (squared.amin(1) < lost[rows]).nonzero()[:, 0]
+        if len(suspects):
+            row, column = (squared[suspects] < lost[rows][suspects, None]).nonzero(as_tuple=True)
+            difference = points[rows][suspects[row]].double() - others[column]
+            squared[suspects[row], column] = torch.linalg.vecdot(difference, difference).float()
         yield rows, squared
 
 

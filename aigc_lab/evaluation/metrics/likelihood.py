@@ -6,13 +6,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics.distances import neighbours, squared_rows
+from aigc_lab.evaluation.metrics.distances import neighbours, rough_squared_rows, squared_rows
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
 MAX_STEPS = 50
 CONVERGED = 5e-4
 """Nats per dimension."""
 LOG_VARIANCE_LIMIT = 40.0
+NOTHING = 80.0
+"""Components that are less likely than the likeliest by so many nats take no part in a point."""
 SOME_OF_OTHERS = 10_000
 BACKGROUND_SHRINK = 0.81
 
@@ -87,15 +89,17 @@ def _fit_variances(centres: Tensor, points: Tensor, seed: int) -> Tensor:
         own = _log_density(background_squared, background, d)
         log_evidence = torch.empty_like(own)
         weight, spread = torch.zeros_like(log_variances), torch.zeros_like(log_variances)
-        for rows, squared in squared_rows(points, centres):
-            log_joint = _log_mixture(squared, log_variances, d)
+        for rows, squared in rough_squared_rows(points, centres):
+            log_joint = _log_mixture(squared, log_variances.float(), d)
             peak = log_joint.amax(1)
-            joint = log_joint.sub_(peak[:, None]).exp_()
-            log_evidence[rows] = torch.logaddexp(peak + joint.sum(1).log(), own[rows])
-            scale = counts[rows] * (peak - log_evidence[rows]).exp()
+            joint = (
+                log_joint.sub_(peak[:, None]).clamp_(min=-NOTHING).exp_()
+            )  # an underflow takes ten times as long
+            log_evidence[rows] = torch.logaddexp((peak + joint.sum(1).log()).double(), own[rows])
+            scale = (counts[rows] * (peak - log_evidence[rows]).exp()).to(joint.dtype)
             weight += scale @ joint
             spread += scale @ joint.mul_(squared)
-        used = weight > torch.finfo(torch.float64).tiny
+        used = weight > 2 * float(counts.sum()) * math.exp(-NOTHING)
         fitted = (spread[used] / weight[used] / d).log()
         log_variances[used] = fitted.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
         share = counts * (own - log_evidence).exp()
