@@ -2,8 +2,8 @@
 
 python benchmarks/evaluation/battery.py [--n 10000] [--train 60000] [--d 64]
 
-The defaults are MNIST's sizes under `standard@10k`. With `--n 100000 --train 100000` it shows that a hundred thousand
-samples fit into 8 GB. The last line is JSON.
+The defaults are MNIST's sizes under `standard@10k`. With `--n 100000 --train 100000` it shows that a hundred
+thousand samples fit into 8 GB. The last line is JSON.
 """
 
 import argparse

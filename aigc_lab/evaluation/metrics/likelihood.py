@@ -92,9 +92,8 @@ def _fit_variances(centres: Tensor, points: Tensor, seed: int) -> Tensor:
         for rows, squared in rough_squared_rows(points, centres):
             log_joint = _log_mixture(squared, log_variances.float(), d)
             peak = log_joint.amax(1)
-            joint = (
-                log_joint.sub_(peak[:, None]).clamp_(min=-NOTHING).exp_()
-            )  # an underflow takes ten times as long
+            likely = log_joint.sub_(peak[:, None]).clamp_(min=-NOTHING)
+            joint = likely.exp_()  # an underflow would take ten times as long
             log_evidence[rows] = torch.logaddexp((peak + joint.sum(1).log()).double(), own[rows])
             scale = (counts[rows] * (peak - log_evidence[rows]).exp()).to(joint.dtype)
             weight += scale @ joint
