@@ -73,6 +73,7 @@ def test_the_wheel_brings_its_configs(tmp_path: Path) -> None:
         "import aigc_lab; from aigc_lab.config.compose import Composer; c = Composer()\n"
         "from aigc_lab.evaluation import report; from jinja2 import PackageLoader\n"
         "PackageLoader('aigc_lab.evaluation.report', '.').list_templates().index('report.html.j2')\n"
+        "PackageLoader('aigc_lab.minimax', '.').list_templates().index('tour.html.j2')\n"
         "print(aigc_lab.__file__, *[c.reproduction([f'experiment={e}']).name for e in c.options('experiment')])"
     )
     done = subprocess.run(

@@ -112,16 +112,9 @@ class Metric:
         return f"{self.title} {({'lower': '↓', 'higher': '↑', 'match': '→'})[self.direction]}"
 
 
-def bits_per_byte(nats: Tensor, n_bytes: Tensor) -> Estimate:
-    """-Σ nats / (ln 2 · Σ bytes), the interval over items; of differences of nats it is a paired difference."""
-    bits, size = -nats / math.log(2), n_bytes.double()
-    value = float(bits.sum() / size.sum())
-    return Estimate.linear(value, (bits - value * size) * len(bits) / size.sum())
-
-
 def _bits_per_byte(evidence: Evidence) -> Estimate | None:
     likelihood = evidence.likelihood
-    return None if likelihood is None else bits_per_byte(likelihood.nats, likelihood.n_bytes)
+    return None if likelihood is None else metrics.bits_per_byte(likelihood.nats, likelihood.n_bytes)
 
 
 def _frechet_at_infinity(evidence: Evidence) -> Estimate | None:

@@ -95,7 +95,7 @@ class Reading:
 
     @property
     def fluency(self) -> Estimate:
-        return metrics.fluency(self._nats, self._sizes)
+        return metrics.bits_per_byte(self._nats, self._sizes)
 
     @property
     def fluency_distance(self) -> Estimate:
@@ -128,7 +128,7 @@ class Reading:
         """The generator's own bits per byte of its samples less those of held-out text."""
         if self.own is None or self.held_out is None:
             return None
-        own, real = (metrics.fluency(ll.nats, ll.n_bytes) for ll in (self.own, self.held_out))
+        own, real = (metrics.bits_per_byte(ll.nats, ll.n_bytes) for ll in (self.own, self.held_out))
         error = math.hypot(own.standard_error, real.standard_error)
         return Estimate.normal(own.value - real.value, error)
 

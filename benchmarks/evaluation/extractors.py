@@ -38,9 +38,9 @@ from aigc_lab.evaluation.features import (
     RandomConvolutions,
 )
 from aigc_lab.evaluation.metrics import (
+    bits_per_byte,
     classifier_test,
     dependence,
-    fluency,
     fluency_distance,
     frechet_distance,
     halves,
@@ -225,7 +225,7 @@ def judged(texts: Samples, real_bits: torch.Tensor, judge: Judge) -> dict[str, l
     own, foreign = judge(cut.text, cut.own), judge(cut.text, cut.foreign)
     coherence = dependence(own, foreign, torch.tensor([len(text) for text in cut.text]))
     found = {
-        "bits/byte": fluency(nats, sizes),
+        "bits/byte": bits_per_byte(nats, sizes),
         "distance": fluency_distance(real_bits, -nats / math.log(2) / sizes),
         "coherence": coherence.gain,
         "own half preferred": coherence.preferred,

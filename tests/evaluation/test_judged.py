@@ -8,9 +8,9 @@ import torch
 
 from aigc_lab.evaluation.metrics import (
     Estimate,
+    bits_per_byte,
     conditional_accuracy,
     dependence,
-    fluency,
     fluency_distance,
     halves,
 )
@@ -18,7 +18,7 @@ from aigc_lab.evaluation.metrics import (
 
 def test_fluency_is_bits_over_bytes_not_a_mean_of_ratios() -> None:
     nats = -torch.tensor([8.0, 1.0]).double() * math.log(2)
-    found = fluency(nats, torch.tensor([4, 1]))
+    found = bits_per_byte(nats, torch.tensor([4, 1]))
     assert found.value == pytest.approx(9 / 5)
     assert found.low < 1.8 < found.high
 
@@ -28,7 +28,7 @@ def test_the_interval_of_fluency_covers_the_truth() -> None:
     for _ in range(300):
         size = torch.randint(1, 9, (60,), generator=rng)
         bits = size * (2 + torch.randn(60, generator=rng))
-        found = fluency(-bits.double() * math.log(2), size)
+        found = bits_per_byte(-bits.double() * math.log(2), size)
         covered += found.low < 2 < found.high
     assert 0.9 < covered / 300 < 0.99
 

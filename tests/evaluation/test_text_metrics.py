@@ -1,10 +1,20 @@
 """Repetition, diversity and copying of token sequences."""
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigc_lab.evaluation.metrics import distinct, longest_shared, novelty, repetition, self_bleu, shared_lengths
+from aigc_lab.evaluation.metrics import (
+    bits_per_byte,
+    distinct,
+    longest_shared,
+    novelty,
+    repetition,
+    self_bleu,
+    shared_lengths,
+)
+from aigc_lab.generators import LogLikelihood
 
 SENTENCE = [0, 1, 2, 0, 3, 4]
 tokens = st.lists(st.integers(0, 3), min_size=0, max_size=12)
@@ -69,3 +79,12 @@ def test_a_copied_passage_is_found_in_a_long_text() -> None:
     training = bytes((i * i // 7 + i // 3) % 251 for i in range(50_000))
     text = b"\xff" * 100 + training[31_234:31_734] + b"\xff" * 100
     assert longest_shared([text], [training]).longest == 500
+
+
+def test_bits_per_byte_agree_with_lm_eval() -> None:
+    peer = pytest.importorskip("lm_eval.api.metrics", reason="lm_eval is not installed")
+    nats = -torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 100
+    sizes = torch.arange(1, 51)
+    expected = peer.bits_per_byte(list(zip(nats.tolist(), sizes.tolist(), strict=True)))
+    assert bits_per_byte(nats, sizes).value == pytest.approx(expected, rel=1e-12)
+    assert LogLikelihood(nats, sizes, "exact").bits_per_byte() == pytest.approx(expected, rel=1e-12)

@@ -21,9 +21,9 @@ from aigc_lab.evaluation.metrics.frontier import (
 from aigc_lab.evaluation.metrics.judged import (
     Dependence,
     Halves,
+    bits_per_byte,
     conditional_accuracy,
     dependence,
-    fluency,
     fluency_distance,
     halves,
 )
@@ -56,6 +56,7 @@ __all__ = [
     "PrecisionRecall",
     "SharedText",
     "authenticity",
+    "bits_per_byte",
     "classifier_score",
     "classifier_test",
     "cmmd",
@@ -67,7 +68,6 @@ __all__ = [
     "distinct",
     "divergence_frontier",
     "feature_likelihood_divergence",
-    "fluency",
     "fluency_distance",
     "frechet_at_infinity",
     "frechet_distance",

@@ -14,14 +14,15 @@ from torch import Tensor
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
 
-def fluency(nats: Tensor, n_bytes: Tensor) -> Estimate:
-    """The judge's bits per byte of samples, -Σ nats / (ln 2 · Σ bytes), the interval over samples.
+def bits_per_byte(nats: Tensor, n_bytes: Tensor) -> Estimate:
+    """-Σ nats / (ln 2 · Σ bytes), the interval over items; of differences of nats it is a paired difference.
 
-    It is to match real text's, not to be low: a loop of the likeliest words costs the judge less than any real
-    text (Holtzman et al. 2020), so lower than real is a fault too. Blind to copying.
+    Of held-out items under a generator: lower is better, blind to the quality of samples. Of samples under a judge
+    (their fluency): it is to match real text's, for a loop of the likeliest words costs the judge less than any
+    real text (Holtzman et al. 2020); blind to copying.
 
     Args:
-        nats: log p of each sample, [n].
+        nats: log p of each item, [n].
         n_bytes: bytes of each, [n].
     """
     bits, size = -nats.double() / math.log(2), n_bytes.double()
