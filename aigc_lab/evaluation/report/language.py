@@ -1,5 +1,6 @@
 """What the page says, in every language at once: the reader switches without a reload."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -15,7 +16,11 @@ def phrases() -> Mapping[str, Mapping[str, str]]:
     """strings.yaml: key -> language -> sentence, with {names} to fill in."""
     text = files(__package__).joinpath("strings.yaml").read_text(encoding="utf-8")
     found: dict[str, dict[str, str]] = yaml.safe_load(text)
-    return found
+    # YAML joins the lines of a long sentence with spaces, which Chinese does not have
+    return {key: {**said, "zh": _BETWEEN_CHINESE.sub("", said["zh"])} for key, said in found.items()}
+
+
+_BETWEEN_CHINESE = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef]) (?=[\u3000-\u9fff\uff00-\uffef])")
 
 
 def say(key: str, /, **values: object) -> Markup:
