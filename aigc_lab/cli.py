@@ -209,15 +209,19 @@ def compare(
 @verb()
 @click.argument("name")
 @click.option("--quick", is_flag=True, help="A short version that says it is one.")
+@click.option("--trainer", metavar="NAME", help="What it trains on: cpu, gpu, ddp, ... [the experiment's own].")
 @click.option("--runs-dir", metavar="DIR", help="Where the runs go [paths.runs_dir].")
 @as_json
 @config_dir
-def reproduce(name: str, quick: bool, runs_dir: str | None, as_json: bool, config_dir: str | None) -> None:
+def reproduce(
+    name: str, quick: bool, trainer: str | None, runs_dir: str | None, as_json: bool, config_dir: str | None
+) -> None:
     """Train, measure and judge every claim of the experiment NAME.
 
     \b
     aigc reproduce minimax/gaussian_1d --quick
     aigc reproduce minimax/dirac
+    aigc reproduce modes/stacked_mnist --trainer gpu
 
     Finished runs are used again. Writes NAME.results.json beside the experiment and regenerates
     LEDGER.md; exit code 1 when a claim of the full version fails.
@@ -226,7 +230,7 @@ def reproduce(name: str, quick: bool, runs_dir: str | None, as_json: bool, confi
     from aigc_lab.reproduce.plan import make_plan
 
     composer = Composer(config_dir)
-    plan = make_plan(composer, name, quick=quick, runs_dir=runs_dir)
+    plan = make_plan(composer, name, quick=quick, runs_dir=runs_dir, trainer=trainer)
     say(f"reproducing {name}{' (quick)' if quick else ''}, {len(plan.trials)} trials (importing torch)")
     from aigc_lab.reproduce import reproduction
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from aigc_lab.cli import main
+from aigc_lab.config import compose
 from aigc_lab.config.schema import Claims, check
 from aigc_lab.errors import UserError
 from aigc_lab.reproduce.ledger import number, write_ledger
+from aigc_lab.reproduce.plan import make_plan
 from aigc_lab.reproduce.verdict import judge, t_interval
 
 TINY = """# @package _global_
@@ -179,10 +181,21 @@ def test_the_ledger_lists_what_was_not_run_and_refuses_what_is_damaged(tmp_path:
 
 
 def test_a_wheels_results_go_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aigc_lab.config import compose
 
     composer = compose.Composer()
     assert composer.results_root("minimax/dirac") == composer.experiments
     monkeypatch.setattr(compose, "_package", lambda: composer.experiments.parent)
     monkeypatch.chdir(tmp_path)
     assert composer.results_root("minimax/dirac") == tmp_path / "experiments"
+
+
+def test_another_trainer_moves_a_reproduction_and_changes_nothing_else() -> None:
+    composer = compose.Composer()
+    own, moved = (make_plan(composer, "minimax/gaussian_1d", quick=False, trainer=t) for t in (None, "gpu"))
+    assert moved.command == "aigc reproduce minimax/gaussian_1d --trainer gpu" and own.trainer is None
+    for mine, theirs in zip(own.trials, moved.trials, strict=True):
+        assert theirs.config.trainer.accelerator == "gpu" != mine.config.trainer.accelerator
+        assert theirs.config.trainer.max_steps == mine.config.trainer.max_steps
+        assert theirs.config.model == mine.config.model and theirs.config.data == mine.config.data
+    with pytest.raises(UserError, match=r"trainer: no option 'gqu'; did you mean 'gpu'"):
+        make_plan(composer, "minimax/gaussian_1d", quick=False, trainer="gqu")

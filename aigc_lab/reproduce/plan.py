@@ -31,6 +31,7 @@ class Plan:
     Attributes:
         root: the folder below which results and the ledger are written.
         trials: by variant, then by seed.
+        trainer: option of the group `trainer` that it trains with; None for the experiment's own.
     """
 
     name: str
@@ -38,10 +39,12 @@ class Plan:
     quick: bool
     root: Path
     trials: list[Planned]
+    trainer: str | None = None
 
     @property
     def command(self) -> str:
-        return f"aigc reproduce {self.name}" + (" --quick" if self.quick else "")
+        trainer = f" --trainer {self.trainer}" if self.trainer else ""
+        return f"aigc reproduce {self.name}{' --quick' if self.quick else ''}{trainer}"
 
     @property
     def results_path(self) -> Path:
@@ -53,15 +56,19 @@ def results_path(root: Path, name: str, *, quick: bool) -> Path:
     return root / f"{name}{'.quick' if quick else ''}.results.json"
 
 
-def make_plan(composer: Composer, name: str, *, quick: bool, runs_dir: str | None = None) -> Plan:
+def make_plan(
+    composer: Composer, name: str, *, quick: bool, runs_dir: str | None = None, trainer: str | None = None
+) -> Plan:
     """
     Raises:
-        UserError: there is no such experiment, it makes no claims, or one of its variants does not compose.
+        UserError: there is no such experiment or trainer, it makes no claims, or one of its variants does not
+            compose.
     """
     options = composer.options("experiment")
     if name not in options:
         raise UserError(f"experiment: no option '{name}'{nearest(name, options)}")
     base = [f"experiment={name}", *([f"paths.runs_dir={runs_dir}"] if runs_dir else [])]
+    base += [f"trainer={trainer}"] if trainer else []
     if quick and (claims := composer.reproduction(base).claims) is not None:
         base += claims.quick.overrides
     claims = composer.reproduction(base).claims
@@ -72,7 +79,7 @@ def make_plan(composer: Composer, name: str, *, quick: bool, runs_dir: str | Non
         for variant, overrides in (claims.variants or {"": []}).items()
         for seed in (claims.quick.seeds if quick else claims.seeds)
     ]
-    return Plan(name, claims, quick, composer.results_root(name), trials)
+    return Plan(name, claims, quick, composer.results_root(name), trials, trainer)
 
 
 def _planned(composer: Composer, variant: str, seed: int, overrides: list[str]) -> Planned:
