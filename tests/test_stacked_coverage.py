@@ -49,7 +49,9 @@ def test_a_perfect_sampler_reaches_the_floor(monkeypatch: pytest.MonkeyPatch, tm
     assert floor == pytest.approx(0.01934, abs=1e-5)
     assert found["modes"] == found["modes_of_real"] == 1000
     assert found["accuracy"] > 0.95
-    assert found["kl"] == pytest.approx(floor, abs=0.005) and found["kl_of_real"] == pytest.approx(floor, abs=0.015)
+    assert found["kl"] == pytest.approx(floor, abs=0.005) and found["kl_of_real"] == pytest.approx(
+        floor, abs=0.015
+    )
 
 
 def test_a_collapsed_sampler_has_the_modes_that_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

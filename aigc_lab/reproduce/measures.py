@@ -126,7 +126,7 @@ class ModeCoverage:
 
 @dataclass(frozen=True, kw_only=True)
 class StackedCoverage:
-    """`aigc_lab.minimax.modes.stacked_coverage` of stacked images, each channel read by a classifier: `modes`, `kl`.
+    """`aigc_lab.minimax.modes.stacked_coverage` of samples whose channels a classifier reads: `modes`, `kl`.
 
     Beside them `modes_of_real` and `kl_of_real` of as many items of the held-out split, drawn without replacement,
     and `accuracy`, the share of the held-out grey images that the classifier reads right.
