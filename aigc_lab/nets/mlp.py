@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from aigc_lab.types import PositiveInt, Shape
 
@@ -46,3 +47,39 @@ class SmoothMLP(MLP):
 
     def _activation(self) -> nn.Module:
         return nn.Tanh()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteppedMLP(MLP):
+    """An MLP whose decoder takes of its first inputs only their signs: 2^n_signs continuous pieces.
+
+    A continuous G makes of normal latents, which are connected, a connected set: it cannot leave out what lies
+    between two modes, only be steep there. A step costs nothing, and pieces of equal mass that are more, and
+    finer, than the modes can be shared out among them however many they are. The encoder is MLP's.
+
+    Args:
+        n_signs: how many inputs. The others vary within a piece.
+    """
+
+    n_signs: PositiveInt
+
+    def decoder(self, n_in: int, shape: Shape) -> nn.Module:
+        """Vectors [B, n_in] -> maps [B, *shape].
+
+        Raises:
+            ValueError: there are fewer inputs than signs.
+        """
+        if n_in < self.n_signs:
+            raise ValueError(f"n_signs={self.n_signs}: there are {n_in} inputs")
+        return nn.Sequential(Signs(self.n_signs), super().decoder(n_in, shape))
+
+
+class Signs(nn.Module):
+    """The first n of the inputs [B, d] become -1 or 1, the others stay; no gradient passes through a sign."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.where(x[:, : self.n] < 0, -1.0, 1.0), x[:, self.n :]], 1)

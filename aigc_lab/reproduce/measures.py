@@ -21,10 +21,12 @@ from aigc_lab.config.compose import Composer
 from aigc_lab.config.targets import build
 from aigc_lab.data import Dataset
 from aigc_lab.data.images import ImageData
-from aigc_lab.data.samples import Points
+from aigc_lab.data.samples import Images, Points
+from aigc_lab.data.stacked import StackedImages
 from aigc_lab.data.stream import fold
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation import metrics
+from aigc_lab.evaluation.features import ImageClassifier
 from aigc_lab.evaluation.harness import Harness
 from aigc_lab.generators import Implicit, NeuralGenerator, load
 from aigc_lab.minimax import modes, parzen, sampled
@@ -120,6 +122,56 @@ class ModeCoverage:
         samples = trial.generator.sample(self.n, rng=trial.rng())
         assert isinstance(samples, Points)
         return asdict(modes.coverage(samples.coordinates, law))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackedCoverage:
+    """`aigc_lab.minimax.modes.stacked_coverage` of samples whose channels a classifier reads: `modes`, `kl`.
+
+    Beside them `modes_of_real` and `kl_of_real` of as many items of the held-out split, drawn without replacement,
+    and `accuracy`, the share of the held-out grey images that the classifier reads right.
+
+    Args:
+        n: samples; 26,000 are customary, and both numbers depend on it.
+        classifier: trained on the grey images and their labels.
+    """
+
+    n: PositiveInt
+    classifier: ImageClassifier
+
+    def __call__(self, trial: Trial) -> dict[str, float]:
+        """
+        Raises:
+            UserError: the data is not of stacked digits, or has fewer than n held-out items.
+        """
+        dataset = trial.dataset
+        if not isinstance(dataset, StackedImages) or dataset.images.spec.n_classes != modes.N_DIGITS:
+            raise UserError(f"claims: {dataset.spec.name} has no stacked digits to count")
+        if dataset.n_held_out < self.n:
+            raise UserError(f"claims: StackedCoverage.n={self.n} of {dataset.n_held_out} held-out items")
+        cache = Path(Composer().evaluate([]).paths.cache_dir).expanduser()
+        features = self.classifier.fit(dataset.images, cache)
+        assert features.classify is not None
+        classify = features.classify
+
+        def read(images: Images) -> Tensor:
+            """Any channels [n, C, H, W] -> digits [n, C]."""
+            grey = Images(images.pixels.flatten(0, 1).unsqueeze(1), images.levels)
+            return classify(features(grey)).argmax(1).view(images.pixels.shape[:2])
+
+        samples = trial.generator.sample(self.n, rng=trial.rng())
+        chosen = torch.randperm(dataset.n_held_out, generator=trial.rng())[: self.n]
+        real = Images(dataset.gather_held_out(chosen), dataset.spec.vocab_size)
+        assert isinstance(samples, Images)
+        found, of_real = (modes.stacked_coverage(read(images)) for images in (samples, real))
+        right = read(dataset.images.real("held_out")).squeeze(1) == dataset.images.labels("held_out")
+        return {
+            "modes": found.modes,
+            "kl": found.kl,
+            "modes_of_real": of_real.modes,
+            "kl_of_real": of_real.kl,
+            "accuracy": float(right.double().mean()),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

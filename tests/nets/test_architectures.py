@@ -4,7 +4,7 @@ import torch
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.conv import Conv, halvings
 from aigc_lab.nets.maxout import Maxout
-from aigc_lab.nets.mlp import MLP, SmoothMLP
+from aigc_lab.nets.mlp import MLP, SmoothMLP, SteppedMLP
 from aigc_lab.nets.rectifier import Rectifier
 
 ARCHITECTURES = {
@@ -47,3 +47,13 @@ def test_the_convolutional_pair_keeps_the_variance() -> None:
     images = architecture.decoder(32, (1, 32, 32))(torch.randn(64, 32))
     assert 0.01 < logits.std() < 2
     assert 0.02 < images.std() < 2
+
+
+def test_a_stepped_perceptron_sees_of_its_first_inputs_only_the_signs() -> None:
+    network = SteppedMLP(hidden=[16], n_signs=2).decoder(3, (2,))
+    z = torch.randn(50, 3)
+    assert torch.equal(network(z), network(z * torch.tensor([3.0, 0.1, 1.0])))
+    for i in range(3):
+        assert not network(z).isclose(network(z * (1 - 2 * torch.eye(3)[i]))).any(), "each input counts"
+    with pytest.raises(ValueError, match="n_signs=2: there are 1 inputs"):
+        SteppedMLP(hidden=[16], n_signs=2).decoder(1, (2,))
