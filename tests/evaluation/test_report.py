@@ -128,6 +128,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> list[Evaluated]:
         config = Composer().train([f"data={'pydoc' if model == 'transformer' else 'digits'}", f"model={model}"])
         folder = tmp_path_factory.mktemp("runs") / "first"
         run = Run.create(folder, config, ["aigc", "train", "logger.wandb.api_key=hunter2"])
+        for sibling, text in {"damaged": "name: [", ".half": "name: x"}.items():
+            (folder.parent / sibling).mkdir()
+            (folder.parent / sibling / "config.yaml").write_text(text)
         run.metrics_path.write_text("step,metric,value\n0,train/loss,2.5\n9,train/loss,nan\n19,train/loss,1.5\n")
         made.append(Evaluated(name, run, Result(harness.scores(name, quality), exhibit), harness))  # type: ignore[arg-type]
     return made
@@ -191,6 +194,11 @@ def test_secrets_are_not_shown(html: str) -> None:
         f"s3://{HIDDEN}@host/x",
         "data.tokens=3",
     ]
+
+
+def test_a_card_says_of_how_many_runs_its_own_is_one(html: str) -> None:
+    """Half-created runs do not count, one whose configuration cannot be read does."""
+    assert Outline(html).text.count("one of 2 run(s)") == 3
 
 
 def test_a_reader_of_any_kind_finds_the_way(html: str) -> None:

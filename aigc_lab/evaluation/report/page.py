@@ -35,7 +35,7 @@ from aigc_lab.evaluation.tabulate import format_count, format_difference
 from aigc_lab.files import write_atomically
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.pictures import sheet, to_png
-from aigc_lab.run import Run, all_runs, git_state
+from aigc_lab.run import Run, git_state
 
 N_REAL_TEXTS = 2
 N_MARKS = 8
@@ -323,9 +323,7 @@ def _run_facts(run: Run, weights: str) -> dict[str, str]:
 
 def _selection(run: Run) -> str:
     """Of which step and out of how many runs: what a reader has to know before a best number."""
-    siblings = sum(
-        other.name.rpartition("/")[0] == run.name.rpartition("/")[0] for other in all_runs(run.runs_dir)
-    )
+    siblings = sum(path.is_file() for path in run.path.parent.glob(f"[!.]*/{run.config_path.name}"))
     return f"the last step, not chosen by any score; one of {siblings} run(s) of this experiment in its folder"
 
 
