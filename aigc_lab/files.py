@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from aigc_lab.errors import UserError
+
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write to a temporary file in the same folder, flush it to the disk, rename it over `path`."""
@@ -16,6 +18,19 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_output(path: Path, example: str) -> None:
+    """Before minutes are spent on it.
+
+    Raises:
+        UserError: a file could not be written there.
+    """
+    folder = next(p for p in (path.absolute().parent, *path.absolute().parent.parents) if p.exists())
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder: give a file, e.g. {path / example}")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--output {path}: {folder} is no folder that can be written to")
 
 
 def remove_temporaries(folder: Path) -> None:
