@@ -141,9 +141,8 @@ class Autoregressive(NeuralGenerator):
         self.network = network
 
     def logits(self, symbols_BL: Tensor) -> Tensor:
-        """Logits [B, L, V] of each symbol given those before it."""
-        start = torch.full_like(symbols_BL[:, :1], self.network.start)
-        return self.network(torch.cat([start, symbols_BL[:, :-1]], 1))
+        """Logits [B, L, V] of each symbol given those before it, and that the item goes on."""
+        return self.network(behind_start(symbols_BL, self.network.start))[..., : self.network.start]
 
     @torch.inference_mode()
     def continue_symbols(
@@ -171,9 +170,8 @@ class Autoregressive(NeuralGenerator):
                 if cache.length + unread.shape[1] > self.network.context:
                     cache.length = 0
                     unread = torch.cat([start, symbols[:, -half:]], 1)
-                unread = draw(self.network(unread, cache)[:, -1], rng, temperature=temperature, top_k=top_k)[
-                    :, None
-                ]
+                logits = self.network(unread, cache)[:, -1, : self.network.start]  # a passage has no end
+                unread = draw(logits, rng, temperature=temperature, top_k=top_k)[:, None]
                 symbols = torch.cat([symbols, unread], 1)
         return symbols
 
@@ -421,6 +419,11 @@ def draw(logits: Tensor, rng: torch.Generator, *, temperature: float = 1.0, top_
     cumulative = logits.softmax(-1).cumsum(-1)
     threshold = uniform(torch.Size([len(logits), 1]), rng, cumulative) * cumulative[:, -1:]
     return (cumulative <= threshold).sum(-1).clamp(max=logits.shape[-1] - 1)
+
+
+def behind_start(symbols_BL: Tensor, start: int) -> Tensor:
+    """What a network reads to predict each symbol: the start symbol, then all but the last."""
+    return torch.cat([torch.full_like(symbols_BL[:, :1], start), symbols_BL[:, :-1]], 1)
 
 
 def sliding_windows(length: int, context: int) -> Iterator[tuple[int, int, int]]:

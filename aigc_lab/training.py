@@ -125,6 +125,7 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
         max_steps=settings.max_steps,
         seed=config.seed,
         gradient_clip_val=settings.gradient_clip_val,
+        micro_batches=settings.micro_batches,
         log_every_n_steps=settings.log_every_n_steps,
     )
     torch.manual_seed(fold(config.seed, _INITIALISATION))
@@ -140,6 +141,11 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
         raise UserError(
             f"trainer.precision=bf16-true: {type(module).__name__} keeps its weights in float32; "
             "train with trainer.precision=bf16-mixed"
+        )
+    if settings.micro_batches > 1 and not module.can_split:
+        raise UserError(
+            f"trainer.micro_batches={settings.micro_batches}: {type(module).__name__} takes a batch as a whole; "
+            "train with trainer.micro_batches=1"
         )
     return dataset, module
 
@@ -200,6 +206,8 @@ def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
         use_distributed_sampler=False,
     )
     loaders = _Loaders(config, parts.dataset)
+    if settings.compile:
+        module.compile_networks()
     with numerics(settings):
         try:
             trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)

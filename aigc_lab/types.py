@@ -27,6 +27,9 @@ NonNegativeFloat = Annotated[float, Interval(ge=0, lt=math.inf), _Number]
 Fraction = Annotated[float, Interval(ge=0, lt=1), _Number]
 """At least 0 and less than 1: a dropout rate, a momentum, a share of the data."""
 
+Share = Annotated[float, Interval(ge=0, le=1), _Number]
+"""At least 0 and at most 1."""
+
 Shape = tuple[int, ...]
 """The shape of one item: (channels, height, width) of an image, (symbols,) of a text."""
 

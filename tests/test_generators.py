@@ -39,7 +39,6 @@ def random_transformer(spec: DataSpec) -> Autoregressive:
         n_layers=2,
         n_heads=2,
         dropout=0.5,
-        place_embedding=False,
     )
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter)

@@ -24,7 +24,7 @@ processes.set_forkserver_preload(["aigc_lab.training", "sklearn.datasets", "aigc
 def _aigc(arguments: list[str]) -> None:
     from aigc_lab.cli import main
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     raise SystemExit(main(arguments))
 
 

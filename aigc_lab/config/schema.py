@@ -59,6 +59,8 @@ class Trainer(Section):
     precision: Literal["32-true", "bf16-mixed", "bf16-true"]
     max_steps: PositiveInt
     gradient_clip_val: NonNegativeFloat | None
+    micro_batches: PositiveInt
+    compile: bool
     val_check_interval: PositiveInt
     limit_val_batches: NonNegativeInt
     log_every_n_steps: PositiveInt

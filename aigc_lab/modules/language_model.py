@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aigc_lab.generators import Autoregressive
+from aigc_lab.generators import Autoregressive, behind_start
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.parallelize import shard_blocks
 from aigc_lab.nets.transformer import Transformer
@@ -25,6 +25,7 @@ class LanguageModel(GenerativeModule):
     """
 
     can_shard: ClassVar[bool] = True
+    can_split: ClassVar[bool] = True
 
     def __init__(self, *, network: Transformer, lr: PositiveFloat, plan: Plan) -> None:
         super().__init__(plan)
@@ -38,12 +39,14 @@ class LanguageModel(GenerativeModule):
     def loss(self, batch: Tensor) -> Tensor:
         """Mean nats per symbol of a batch of windows [B, L] or images [B, C, H, W]."""
         symbols = batch.flatten(1).long()
-        return F.cross_entropy(self.generator.logits(symbols).flatten(0, 1).float(), symbols.flatten())
+        network = self.generator.network  # its whole alphabet: it also learns that nothing ends here
+        logits = network(behind_start(symbols, network.start))
+        return F.cross_entropy(logits.flatten(0, 1).float(), symbols.flatten())
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         (optimizer,) = self.each_optimizer()
-        loss = self.loss(batch)
-        self.descend(optimizer, loss)
+        pieces = batch.chunk(self.plan.micro_batches)
+        loss = self.descend(optimizer, (self.loss(piece) * (len(piece) / len(batch)) for piece in pieces))
         self.report({"loss": loss})
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
@@ -55,4 +58,8 @@ class LanguageModel(GenerativeModule):
             shard_blocks(self.generator.network, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.make_optimizer(self.generator.parameters(), self.lr)
+        network = self.generator.network
+        return self.make_optimizer(network.parameters(), self.lr, matrices=list(network.matrices()))
+
+    def compile_networks(self) -> None:
+        self.generator.network.compile()
