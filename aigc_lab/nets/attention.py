@@ -16,12 +16,14 @@ ROTARY_BASE = 10_000.0
 class KVCache:
     """Keys and values of the positions seen so far, preallocated for `capacity` positions.
 
-    `keys` and `values` are [n_layers, B, K, capacity, D]; `length` positions of them are filled.
+    `keys` and `values` are [n_layers, B, K, capacity, D]; `length` positions of them are filled. `documents`
+    [B, length] is there when several texts share a row; see `document_sight`.
     """
 
     keys: Tensor
     values: Tensor
     length: int = 0
+    documents: Tensor | None = None
 
     @property
     def capacity(self) -> int:
@@ -66,6 +68,32 @@ def causal_sight(length: int, *, seen: int, window: int | None, device: torch.de
     old = torch.arange(seen + length, device=device)
     mask = old <= new
     return Sight(mask & (old > new - window) if window is not None else mask)
+
+
+def document_sight(documents_BE: Tensor, length: int, *, window: int | None, causal: bool) -> Sight:
+    """As `causal_sight` for the last `length` of E positions, but within one document only.
+
+    Args:
+        documents_BE: a number per position, the same for neighbours of one document: several texts that share a
+            row (packing), or one behind padding.
+    """
+    seen = documents_BE.shape[1] - length
+    same = documents_BE[:, seen:, None] == documents_BE[:, None, :]
+    if causal:
+        every = causal_sight(length, seen=seen, window=window, device=documents_BE.device)
+        mask = every.mask
+        if mask is None:
+            mask = torch.ones(length, seen + length, dtype=torch.bool, device=documents_BE.device).tril(seen)
+        same = same & mask
+    return Sight(same[:, None])
+
+
+def places(documents_BL: Tensor) -> Tensor:
+    """The position of each symbol in its document, from 0: [B, L]."""
+    index = torch.arange(documents_BL.shape[1], device=documents_BL.device).expand_as(documents_BL)
+    begins = torch.ones_like(documents_BL, dtype=torch.bool)
+    begins[:, 1:] = documents_BL[:, 1:] != documents_BL[:, :-1]
+    return index - (index * begins).cummax(1).values
 
 
 class Attention(nn.Module):
@@ -113,6 +141,7 @@ def rotary_angles(context: int, head_size: int) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate the pair (x_i, x_{i+D/2}) of each position by its angles. x: [B, H, L, D]."""
+    """Rotate the pair (x_i, x_{i+D/2}) of each position by its angles. x: [B, H, L, D]; rotation: [2, L, D] or
+    [2, B, 1, L, D]."""
     cos, sin = rotation.to(x.dtype)
     return x * cos + x.roll(x.shape[-1] // 2, -1) * sin

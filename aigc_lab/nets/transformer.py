@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aigc_lab.nets.attention import Attention, KVCache, Past, Sight, causal_sight, rotary_angles
+from aigc_lab.nets.attention import (
+    Attention,
+    KVCache,
+    Past,
+    Sight,
+    causal_sight,
+    document_sight,
+    places,
+    rotary_angles,
+)
 from aigc_lab.types import Fraction, PositiveInt, Shape
 
 
@@ -113,24 +122,42 @@ class Transformer(nn.Module):
         """The matrices of the blocks, which map hidden channels to hidden channels."""
         return (parameter for parameter in self.blocks.parameters() if parameter.ndim == 2)
 
-    def forward(self, symbols_BL: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, symbols_BL: Tensor, cache: KVCache | None = None, *, documents_BL: Tensor | None = None
+    ) -> Tensor:
         """Logits [B, L, V + 1]: where causal, of the symbol that follows each of the given ones.
 
-        With a `cache`, the given symbols continue those it holds, and are added to it.
+        With a `cache`, the given symbols continue those it holds, and are added to it. With `documents`, only
+        symbols of one document see each other, and positions count from its first (`document_sight`).
         """
-        x = self.hidden(symbols_BL, cache)
+        x = self.hidden(symbols_BL, cache, documents_BL=documents_BL)
         return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
 
-    def hidden(self, symbols_BL: Tensor, cache: KVCache | None = None) -> Tensor:
+    def hidden(
+        self, symbols_BL: Tensor, cache: KVCache | None = None, *, documents_BL: Tensor | None = None
+    ) -> Tensor:
         """What the logits are read from, [B, L, width]; see `forward`."""
         begin = cache.length if cache else 0
         length = symbols_BL.shape[1]
         assert begin + length <= self.context, f"{begin + length} positions exceed the context {self.context}"
+        if documents_BL is not None and cache is not None:
+            past = cache.documents
+            documents_BL = documents_BL if past is None else torch.cat([past, documents_BL], 1)
+            cache.documents = documents_BL
+        where: slice | Tensor = slice(begin, begin + length)
+        if documents_BL is None:
+            every = causal_sight(length, seen=begin, window=self.window, device=symbols_BL.device)
+            sight = every if self.causal else Sight()
+        else:
+            where = places(documents_BL)[:, begin:]
+            sight = document_sight(documents_BL, length, window=self.window, causal=self.causal)
         x = self.embedding(symbols_BL)
         if self.positions is not None:
-            x = x + self.positions[begin : begin + length]
-        rotation = self.rotation[:, begin : begin + length] if self.rotation is not None else None
-        sight = causal_sight(length, seen=begin, window=self.window, device=x.device) if self.causal else Sight()
+            x = x + self.positions[where]
+        rotation = None
+        if self.rotation is not None:
+            rotation = self.rotation[:, where]
+            rotation = rotation if documents_BL is None else rotation[:, :, None]  # the same for every head
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
             x = block(x, rotation, sight, cache.layer(i) if cache else None)

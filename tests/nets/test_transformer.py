@@ -1,10 +1,13 @@
+import itertools
 import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from aigc_lab.nets.attention import Attention, Sight, rotary_angles, rotate
+from aigc_lab.nets.attention import Attention, Sight, document_sight, places, rotary_angles, rotate
 from aigc_lab.nets.transformer import Transformer
 
 
@@ -163,3 +166,33 @@ def test_parameters_are_those_that_one_counts_by_hand(options: dict[str, object]
 def test_groups_must_divide_the_heads() -> None:
     with pytest.raises(ValueError, match="n_kv_heads=3 groups"):
         Transformer(shape=(4,), vocab_size=2, width=16, n_layers=1, n_heads=4, n_kv_heads=3)
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "llama", "narrow"])
+def test_texts_that_share_a_row_are_read_as_if_alone(name: str) -> None:
+    torch.manual_seed(0)
+    net = Transformer(shape=(12,), vocab_size=7, width=16, n_layers=2, n_heads=4, **OPTIONS[name]).eval()  # type: ignore[arg-type]
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    texts = [torch.randint(7, (1, n)) for n in (5, 3, 4)]
+    documents = torch.tensor([[4, 4, 4, 4, 4, 0, 0, 0, 9, 9, 9, 9]])
+    alone = torch.cat([net(text) for text in texts], 1)
+    torch.testing.assert_close(net(torch.cat(texts, 1), documents_BL=documents), alone, rtol=1e-4, atol=1e-4)
+    cache = net.new_cache(1)
+    pieces = zip(torch.cat(texts, 1).split([6, 1, 5], 1), documents.split([6, 1, 5], 1), strict=True)
+    read = torch.cat([net(piece, cache, documents_BL=d) for piece, d in pieces], 1)
+    torch.testing.assert_close(read, alone, rtol=1e-4, atol=1e-4)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.integers(1, 6), st.booleans())
+def test_what_a_document_sees(sizes: list[int], window: int, causal: bool) -> None:
+    """Every pair of positions by the definition, and the place in its document of each."""
+    owner = [i for i, size in enumerate(sizes) for _ in range(size)]
+    place = [j for size in sizes for j in range(size)]
+    documents = torch.tensor([owner])
+    assert places(documents).tolist() == [place]
+    mask = document_sight(documents, len(owner), window=window, causal=causal).mask
+    assert mask is not None
+    for i, j in itertools.product(range(len(owner)), repeat=2):
+        expected = owner[i] == owner[j] and (not causal or 0 <= i - j < window)
+        assert bool(mask[0, 0, i, j]) == expected
