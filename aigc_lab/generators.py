@@ -23,11 +23,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from aigc_lab.config.targets import build
 from aigc_lab.data.samples import Images, Points, Samples, Texts, join
 from aigc_lab.data.spec import DataSpec
+from aigc_lab.decoding import Sampling, write
 from aigc_lab.errors import UserError
 from aigc_lab.minimax.sampled import latents
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.transformer import Transformer
-from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit, uniform
+from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit
 from aigc_lab.objectives.variational import gaussian_kl, gaussian_log_density, importance_weighted_bound
 from aigc_lab.run import Run
 from aigc_lab.types import PositiveInt
@@ -144,36 +145,17 @@ class Autoregressive(NeuralGenerator):
         """Logits [B, L, V] of each symbol given those before it, and that the item goes on."""
         return self.network(behind_start(symbols_BL, self.network.start))[..., : self.network.start]
 
-    @torch.inference_mode()
     def continue_symbols(
-        self,
-        prompt_BP: Tensor,
-        length: int,
-        *,
-        rng: torch.Generator,
-        temperature: float = 1.0,
-        top_k: int | None = None,
+        self, prompt_BP: Tensor, length: int, *, rng: torch.Generator, sampling: Sampling | None = None
     ) -> Tensor:
-        """Append `length` symbols to each prompt (which may be empty), [B, P + length].
-
-        Past the network's context, the older half of what it sees is dropped and the newer half read again.
-        """
-        start = torch.full((len(prompt_BP), 1), self.network.start, device=self.device)
-        symbols = prompt_BP.to(self.device)
-        half = self.network.context // 2
+        """Append `length` symbols of the model's own law, or of a `sampling` of it, to each prompt (which may be
+        empty): [B, P + length]. See `aigc_lab.decoding`."""
+        seeds = torch.randint(2**62, (len(prompt_BP),), generator=rng).tolist()
         with evaluating(self):
-            cache = self.network.new_cache(len(symbols))
-            unread = torch.cat(
-                [start, symbols[:, -self.network.context + 1 :] if symbols.shape[1] else symbols], 1
+            written = write(
+                self.network, list(prompt_BP), seeds=seeds, sampling=sampling or Sampling(), length=length
             )
-            for _ in range(length):
-                if cache.length + unread.shape[1] > self.network.context:
-                    cache.length = 0
-                    unread = torch.cat([start, symbols[:, -half:]], 1)
-                logits = self.network(unread, cache)[:, -1, : self.network.start]  # a passage has no end
-                unread = draw(logits, rng, temperature=temperature, top_k=top_k)[:, None]
-                symbols = torch.cat([symbols, unread], 1)
-        return symbols
+        return torch.cat([prompt_BP, torch.tensor(written).view(len(prompt_BP), length)], 1)
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
         length = self.spec.passage if self.modality == "text" else self.spec.length
@@ -403,22 +385,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
-
-
-def draw(logits: Tensor, rng: torch.Generator, *, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
-    """One symbol per row of logits [B, V], int64 [B], by inversion of the distribution function.
-
-    Temperature 0 takes the most likely symbol; `top_k` keeps the k most likely. The random numbers come
-    from the CPU whatever the device: the same seed, the same text.
-    """
-    if temperature == 0:
-        return logits.argmax(-1)
-    logits = logits.double() / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], -math.inf)
-    cumulative = logits.softmax(-1).cumsum(-1)
-    threshold = uniform(torch.Size([len(logits), 1]), rng, cumulative) * cumulative[:, -1:]
-    return (cumulative <= threshold).sum(-1).clamp(max=logits.shape[-1] - 1)
 
 
 def behind_start(symbols_BL: Tensor, start: int) -> Tensor:

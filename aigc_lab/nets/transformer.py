@@ -91,7 +91,7 @@ class Transformer(nn.Module):
             n_kv_heads=n_kv_heads or n_heads,
             hidden=hidden or (8 * width // 3 if feed_forward == "swiglu" else 4 * width),
             dropout=dropout,
-            norm=lambda: NORMS[norm](width, bias),
+            norm=norm,
             activation=feed_forward,
             qk_norm=qk_norm,
             bias=bias,
@@ -101,7 +101,7 @@ class Transformer(nn.Module):
         self.positions = nn.Parameter(torch.zeros(self.context, width)) if position_embedding else None
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(layout) for _ in range(n_layers))
-        self.norm = layout.norm()
+        self.norm = layout.new_norm()
         self.head = None if tied else nn.Linear(width, vocab_size + 1, bias=False)
         rotation = rotary_angles(self.context, width // n_heads) if rotary else None
         self.register_buffer("rotation", rotation, persistent=False)
@@ -181,10 +181,13 @@ class Layout:
     n_kv_heads: int
     hidden: int
     dropout: float
-    norm: Callable[[], nn.Module]
+    norm: Literal["rms", "layer"]
     activation: Literal["relu2", "gelu", "swiglu"]
     qk_norm: bool
     bias: bool
+
+    def new_norm(self) -> nn.Module:
+        return NORMS[self.norm](self.width, self.bias)
 
 
 class Block(nn.Module):
@@ -192,7 +195,7 @@ class Block(nn.Module):
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
-        self.attention_norm = layout.norm()
+        self.attention_norm = layout.new_norm()
         self.attention = Attention(
             layout.width,
             n_heads=layout.n_heads,
@@ -200,7 +203,7 @@ class Block(nn.Module):
             qk_norm=layout.qk_norm,
             bias=layout.bias,
         )
-        self.feed_forward_norm = layout.norm()
+        self.feed_forward_norm = layout.new_norm()
         self.feed_forward = FeedForward(layout)
         self.dropout = nn.Dropout(layout.dropout)
 
