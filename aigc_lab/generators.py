@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -23,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aigc_lab.config.targets import build
 from aigc_lab.data.samples import Images, Points, Samples, Texts, join
 from aigc_lab.data.spec import DataSpec
+from aigc_lab.data.tokens import whole
 from aigc_lab.errors import UserError
 from aigc_lab.minimax.sampled import latents
 from aigc_lab.nets.architecture import Architecture
@@ -145,6 +147,32 @@ class Autoregressive(NeuralGenerator):
         start = torch.full_like(symbols_BL[:, :1], self.network.start)
         return self.network(torch.cat([start, symbols_BL[:, :-1]], 1))
 
+    def stream(
+        self,
+        prompt_BP: Tensor,
+        *,
+        rng: torch.Generator,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+    ) -> Iterator[Tensor]:
+        """The symbols that follow each prompt (which may be empty), int64 [B] at a time, without end.
+
+        Past the network's context, the older half of what it sees is dropped and the newer half read again.
+        """
+        start = torch.full((len(prompt_BP), 1), self.network.start, device=self.device)
+        symbols = prompt_BP.to(self.device)
+        half = self.network.context // 2
+        cache = self.network.new_cache(len(symbols))
+        unread = torch.cat([start, symbols[:, -self.network.context + 1 :] if symbols.shape[1] else symbols], 1)
+        while True:
+            if cache.length + unread.shape[1] > self.network.context:
+                cache.length = 0
+                unread = torch.cat([start, symbols[:, -half:]], 1)
+            drawn = draw(self.network(unread, cache)[:, -1], rng, temperature=temperature, top_k=top_k)
+            yield drawn
+            unread = drawn[:, None]
+            symbols = torch.cat([symbols, unread], 1)
+
     @torch.inference_mode()
     def continue_symbols(
         self,
@@ -155,48 +183,54 @@ class Autoregressive(NeuralGenerator):
         temperature: float = 1.0,
         top_k: int | None = None,
     ) -> Tensor:
-        """Append `length` symbols to each prompt (which may be empty), [B, P + length].
-
-        Past the network's context, the older half of what it sees is dropped and the newer half read again.
-        """
-        start = torch.full((len(prompt_BP), 1), self.network.start, device=self.device)
-        symbols = prompt_BP.to(self.device)
-        half = self.network.context // 2
+        """Append `length` symbols to each prompt, [B, P + length]."""
         with evaluating(self):
-            cache = self.network.new_cache(len(symbols))
-            unread = torch.cat(
-                [start, symbols[:, -self.network.context + 1 :] if symbols.shape[1] else symbols], 1
-            )
-            for _ in range(length):
-                if cache.length + unread.shape[1] > self.network.context:
-                    cache.length = 0
-                    unread = torch.cat([start, symbols[:, -half:]], 1)
-                unread = draw(self.network(unread, cache)[:, -1], rng, temperature=temperature, top_k=top_k)[
-                    :, None
-                ]
-                symbols = torch.cat([symbols, unread], 1)
-        return symbols
+            following = self.stream(prompt_BP, rng=rng, temperature=temperature, top_k=top_k)
+            return torch.stack([*prompt_BP.to(self.device).unbind(1), *islice(following, length)], 1)
+
+    @torch.inference_mode()
+    def continue_bytes(
+        self,
+        prompt_BP: Tensor,
+        n_bytes: int,
+        *,
+        rng: torch.Generator,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+    ) -> Tensor:
+        """Append symbols of a text until every prompt has at least `n_bytes` bytes more, [B, P + L]."""
+        assert self.spec.tokenizer is not None
+        sizes, written = self.spec.tokenizer.sizes, torch.zeros(len(prompt_BP), dtype=torch.long)
+        columns = list(prompt_BP.to(self.device).unbind(1))
+        with evaluating(self):
+            following = self.stream(prompt_BP, rng=rng, temperature=temperature, top_k=top_k)
+            while written.min() < n_bytes:
+                columns.append(next(following))
+                written += sizes[columns[-1].cpu()]
+        return torch.stack(columns, 1)
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
-        length = self.spec.passage if self.modality == "text" else self.spec.length
         empty = torch.zeros(n, 0, dtype=torch.long)
-        samples = self.spec.decode(self.continue_symbols(empty, length, rng=rng))
-        if isinstance(samples, Texts):  # a character may take several bytes
-            samples = Texts([passage[: self.spec.passage] for passage in samples.passages])
-        return samples
+        if self.modality == "image":
+            return self.spec.decode(self.continue_symbols(empty, self.spec.length, rng=rng))
+        samples = self.spec.decode(self.continue_bytes(empty, self.spec.passage, rng=rng))
+        assert isinstance(samples, Texts)
+        return Texts([whole(passage[: self.spec.passage]) for passage in samples.passages])
 
     @torch.inference_mode()
     def log_likelihood(
         self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
     ) -> LogLikelihood:
-        """Exact. A text longer than the context is read in windows: each symbol is scored once, with at
-        least half a context before it (or the beginning of the text)."""
+        """Exact, or a bound where a text can be written in several ways (`Tokenizer.one_spelling`). A text longer
+        than the context is read in windows: each symbol is scored once, with at least half a context before it
+        (or the beginning of the text)."""
         with evaluating(self):
             log_p = symbol_log_p(
                 self.logits, self.spec.encode(batch), context=self.network.context, device=self.device
             )
         nats = torch.tensor([float(p.sum()) for p in log_p], dtype=torch.float64)
-        return LogLikelihood(nats, torch.tensor(batch.bytes_per_item()), "exact")
+        exact = self.spec.tokenizer is None or self.spec.tokenizer.one_spelling
+        return LogLikelihood(nats, torch.tensor(batch.bytes_per_item()), "exact" if exact else "lower bound")
 
 
 class Implicit(NeuralGenerator):

@@ -52,7 +52,8 @@ def sample_to_file(
         (symbols,) = generator.spec.encode(Texts([prompt.encode()]))
     except ValueError as error:
         raise UserError(f"--prompt: {error}") from None
-    drawn = generator.continue_symbols(
+    write = generator.continue_bytes if length is None else generator.continue_symbols
+    drawn = write(
         symbols.expand(n, -1),
         length or generator.spec.passage,
         rng=rng,
