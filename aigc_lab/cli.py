@@ -101,12 +101,8 @@ def decoding(command: Callable[..., None]) -> Callable[..., None]:
         [
             click.option("--temperature", type=click.FloatRange(0), help="0: the likeliest symbol [1]."),
             click.option("--top-k", type=click.IntRange(1), help="Draw from the k likeliest symbols."),
-            click.option(
-                "--top-p", type=click.FloatRange(0, 1), help="Draw from the likeliest of this mass."
-            ),
-            click.option(
-                "--min-p", type=click.FloatRange(0, 1, max_open=True), help="Least share of the top's."
-            ),
+            click.option("--top-p", type=click.FloatRange(0, 1), help="Draw from the likeliest of this mass."),
+            click.option("--min-p", type=click.FloatRange(0, 1, max_open=True), help="Least share of the top's."),
             click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), help="1: none."),
         ]
     ):

@@ -23,7 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from aigc_lab.config.targets import build
 from aigc_lab.data.samples import Images, Points, Samples, Texts, join
 from aigc_lab.data.spec import DataSpec
-from aigc_lab.decoding import Sampling, write
+from aigc_lab.data.tokens import whole
+from aigc_lab.decoding import Sampling, stream, write
 from aigc_lab.errors import UserError
 from aigc_lab.minimax.sampled import latents
 from aigc_lab.nets.architecture import Architecture
@@ -157,26 +158,43 @@ class Autoregressive(NeuralGenerator):
             )
         return torch.cat([prompt_BP, torch.tensor(written).view(len(prompt_BP), length)], 1)
 
+    def continue_bytes(self, prompt_BP: Tensor, n_bytes: int, *, rng: torch.Generator) -> Tensor:
+        """Append symbols of a text until every prompt has at least `n_bytes` bytes more, [B, P + L]."""
+        assert self.spec.tokenizer is not None
+        sizes, columns = self.spec.tokenizer.sizes, list(prompt_BP.unbind(1))
+        seeds = torch.randint(2**62, (len(prompt_BP),), generator=rng).tolist()
+        written = torch.zeros(len(prompt_BP), dtype=torch.long)
+        with evaluating(self):
+            following = stream(self.network, list(prompt_BP), seeds=seeds, sampling=Sampling(), length=n_bytes)
+            for symbols in following:  # a symbol has a byte at least, or is never drawn
+                columns.append(symbols)
+                written += sizes[symbols]
+                if written.min() >= n_bytes:
+                    break
+        return torch.stack(columns, 1)
+
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
-        length = self.spec.passage if self.modality == "text" else self.spec.length
         empty = torch.zeros(n, 0, dtype=torch.long)
-        samples = self.spec.decode(self.continue_symbols(empty, length, rng=rng))
-        if isinstance(samples, Texts):  # a character may take several bytes
-            samples = Texts([passage[: self.spec.passage] for passage in samples.passages])
-        return samples
+        if self.modality == "image":
+            return self.spec.decode(self.continue_symbols(empty, self.spec.length, rng=rng))
+        samples = self.spec.decode(self.continue_bytes(empty, self.spec.passage, rng=rng))
+        assert isinstance(samples, Texts)
+        return Texts([whole(passage[: self.spec.passage]) for passage in samples.passages])
 
     @torch.inference_mode()
     def log_likelihood(
         self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
     ) -> LogLikelihood:
-        """Exact. A text longer than the context is read in windows: each symbol is scored once, with at
-        least half a context before it (or the beginning of the text)."""
+        """Exact, or a bound where a text can be written in several ways (`Tokenizer.one_spelling`). A text longer
+        than the context is read in windows: each symbol is scored once, with at least half a context before it
+        (or the beginning of the text)."""
         with evaluating(self):
             log_p = symbol_log_p(
                 self.logits, self.spec.encode(batch), context=self.network.context, device=self.device
             )
         nats = torch.tensor([float(p.sum()) for p in log_p], dtype=torch.float64)
-        return LogLikelihood(nats, torch.tensor(batch.bytes_per_item()), "exact")
+        exact = self.spec.tokenizer is None or self.spec.tokenizer.one_spelling
+        return LogLikelihood(nats, torch.tensor(batch.bytes_per_item()), "exact" if exact else "lower bound")
 
 
 class Implicit(NeuralGenerator):

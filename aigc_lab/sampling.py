@@ -62,17 +62,16 @@ def sample_to_file(
         (symbols,) = generator.spec.encode(Texts([prompt.encode()]))
     except ValueError as error:
         raise UserError(f"--prompt: {error}") from None
-    length = length or generator.spec.passage
     if n_beams:
-        written = [_search(generator, symbols, length, n_beams, given)]
+        written = [_search(generator, symbols, length or generator.spec.passage, n_beams, given)]
     else:
         written = write(
             generator.network,
             [symbols] * n,
             seeds=[fold(seed, i) for i in range(n)],
             sampling=Sampling(**given),
-            length=length,
-            stopped=_stopping(generator, stop),
+            length=length or generator.spec.passage,
+            stopped=_enough(generator, stop, n_bytes=generator.spec.passage if length is None else None),
         )
     texts = [prompt + cut(_decode(generator, symbols), stop) for symbols in written]
     rule = "\n" + "-" * 72 + "\n"
@@ -104,8 +103,17 @@ def _search(
         raise UserError(f"--beams: {error}") from None
 
 
-def _stopping(generator: Autoregressive, stop: Sequence[str]) -> Callable[[list[int]], bool]:
-    return lambda symbols: any(string in _decode(generator, symbols) for string in stop)
+def _enough(generator: Autoregressive, stop: Sequence[str], *, n_bytes: int | None) -> Callable[[list[int]], bool]:
+    """Whether symbols hold a string to stop at, or make up so many bytes."""
+    assert generator.spec.tokenizer is not None
+    sizes = generator.spec.tokenizer.sizes
+
+    def enough(symbols: list[int]) -> bool:
+        if n_bytes is not None and int(sizes[symbols].sum()) >= n_bytes:
+            return True
+        return any(string in _decode(generator, symbols) for string in stop)
+
+    return enough
 
 
 def _decode(generator: Autoregressive, symbols: Sequence[int]) -> str:

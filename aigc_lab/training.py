@@ -74,12 +74,15 @@ def resume(run: Run) -> Run:
     config = run.config()
     parts = _build(config, run.path)
     now_hash = parts.dataset.spec.content_hash
-    recorded = run.record().get("data", {}).get("content_hash", now_hash)
-    if recorded != now_hash:
+    recorded = run.record().get("data", {})
+    if (before := recorded.get("content_hash", now_hash)) != now_hash:
         raise UserError(
             f"{run.path}: the data has changed since the run began "
-            f"(content hash {recorded[:12]}, now {now_hash[:12]})"
+            f"(content hash {before[:12]}, now {now_hash[:12]})"
         )
+    symbols = parts.dataset.spec.summary()["tokenizer"]
+    if recorded.get("tokenizer", symbols) != symbols:
+        raise UserError(f"{run.path}: the tokenizer has changed since the run began")
     return _fit(run, config, parts)
 
 
@@ -111,7 +114,7 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
             f"trainer.devices={settings.devices}: this machine has {torch.cuda.device_count()} CUDA GPUs; "
             "train on the CPU with trainer=cpu"
         )
-    dataset: Dataset = build(config.data, path="data")
+    dataset: Dataset = build(config.data, path="data", supplied={"cache_dir": config.paths.cache})
     world_size = settings.devices * settings.num_nodes
     if dataset.batch_size % world_size:
         raise UserError(
@@ -159,7 +162,7 @@ def _fit(run: Run, config: Config, parts: _Parts) -> Run:
         remove_temporaries(run.path)
         before = run.record()
         resumed = [*before["resumed"], now()] if "data" in before else []
-        data, device = parts.dataset.spec.to_json(), device_name(config.trainer)
+        data, device = parts.dataset.spec.summary(), device_name(config.trainer)
         run.update(status="running", data=data, device=device, resumed=resumed)
         began = time.monotonic()
         os.environ[RUN_DIR] = str(run.path)

@@ -38,3 +38,6 @@ Levels = Annotated[int, Interval(ge=2, le=256)]
 
 ImageSize = Annotated[int, Interval(ge=4, le=1024)]
 """Side of a square image in pixels."""
+
+VocabularySize = Annotated[int, Interval(ge=256, le=1 << 24), _Number]
+"""Symbols of a subword tokenizer, the 256 bytes among them."""

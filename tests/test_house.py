@@ -37,7 +37,11 @@ def test_every_experiment_and_every_option_composes() -> None:
     } <= set(experiments)
     for name in experiments:
         assert composer.reproduction([f"experiment={name}"]).name == name
-    given = {"text_file": ["data.path=x"], "image_folder": ["data.path=x", "model=gan"]}
+    given = {
+        "text_file": ["data.path=x"],
+        "hf": ["data.tokenizer.path=x"],
+        "image_folder": ["data.path=x", "model=gan"],
+    }
     for group in composer.groups():
         for option in composer.options(group):
             if group.startswith("evaluation/"):

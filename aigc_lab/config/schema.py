@@ -5,6 +5,7 @@ Sections with fixed keys (trainer, paths, evaluation) are pydantic models here. 
 stand in conf/, once.
 """
 
+import pathlib
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -47,6 +48,11 @@ class Paths(Section):
     runs_dir: Path
     data_dir: Path
     cache_dir: Path
+
+    @property
+    def cache(self) -> pathlib.Path:
+        """`cache_dir`, wherever ~ is."""
+        return pathlib.Path(self.cache_dir).expanduser()
 
 
 class Trainer(Section):
@@ -178,6 +184,7 @@ class Config(Section):
 Root = TypeVar("Root", bound=Section)
 
 SUPPLIED: Mapping[str, frozenset[str]] = {
+    "data": frozenset({"cache_dir"}),
     "model": frozenset({"plan", "shape", "vocab_size"}),
     "logger": frozenset({"save_dir"}),
     "callbacks": frozenset({"run_dir", "dataset"}),

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from aigc_lab.data import Dataset
 from aigc_lab.data.samples import Samples, Texts
-from aigc_lab.data.spec import encode_bytes
 from aigc_lab.data.splits import content_hash
+from aigc_lab.data.tokens import Bytes
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.features.base import Features, Judge, fastest_device, from_disk, hash_of, train_once
 from aigc_lab.generators import behind_start, symbol_log_p
@@ -77,12 +77,12 @@ class ByteTransformer:
             return torch.cat(
                 [
                     _masked_mean(network.hidden(behind_start(symbols, network.start)), lengths)
-                    for symbols, lengths in _batches([encode_bytes(p[: self.context]) for p in passages])
+                    for symbols, lengths in _batches([Bytes().encode(p[: self.context]) for p in passages])
                 ]
             )
 
         def judge(passages: Sequence[bytes], given: Sequence[bytes] | None = None) -> Tensor:
-            return _judged(encode_bytes, logits, self.context, torch.device("cpu"), passages, given)
+            return _judged(Bytes().encode, logits, self.context, torch.device("cpu"), passages, given)
 
         return _features(f"byte-transformer{self.dim}", hash_of(network, repr(self)), train, read, judge, self)
 
@@ -101,7 +101,7 @@ class ByteTransformer:
                 raise UserError(f"evaluation.features: {error}") from None
 
     def _train(self, network: Transformer, train: Texts) -> None:
-        text = encode_bytes(b"".join(train.passages))
+        text = Bytes().encode(b"".join(train.passages))
         if len(text) < self.context:
             raise UserError(
                 f"evaluation.features: the training split has {len(text)} bytes, fewer than context={self.context}"
