@@ -41,6 +41,10 @@ class Windows:
         )
 
 
+Batch = Tensor | Windows
+"""Items of a data set side by side: plain, or packed windows."""
+
+
 def attention_mask(documents: Tensor) -> Tensor:
     """Which positions each one sees: those of its own document up to itself. [b, L] -> bool [b, 1, L, L], True
     where the second is seen by the first, as `scaled_dot_product_attention` wants it."""
