@@ -15,8 +15,8 @@ from aigc_lab.data.splits import content_hash, held_out_documents
 from aigc_lab.data.tokens import continues_character, whole
 from aigc_lab.errors import UserError
 
-PIECE = 1 << 20
-"""Bytes of a file that are read at once."""
+PIECE = 1 << 16
+"""Bytes of a file that are read at once. The library tokenizers needs a hundred times as much for a piece."""
 
 
 class Documents(Protocol):

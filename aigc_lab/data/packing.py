@@ -15,6 +15,10 @@ from torch import Tensor
 from aigc_lab.data.token_files import Tokens
 
 PADDING = -1
+"""The document of what is none."""
+
+IGNORED = -100
+"""The target that torch's losses leave out."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,19 @@ class Windows:
             self.symbols.to(device, non_blocking=non_blocking),
             self.documents.to(device, non_blocking=non_blocking),
         )
+
+    def chunk(self, chunks: int) -> "list[Windows]":
+        """As a tensor's: micro-batches."""
+        return list(map(Windows, self.symbols.chunk(chunks), self.documents.chunk(chunks)))
+
+    @property
+    def targets(self) -> Tensor:
+        """What a network has to predict at each position: its symbol, or `IGNORED`. int64 [b, L]."""
+        return self.symbols.masked_fill(self.documents == PADDING, IGNORED)
+
+
+Batch = Tensor | Windows
+"""Items of a data set side by side: plain, or packed windows."""
 
 
 def attention_mask(documents: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from aigc_lab.data.corpora import Corpus, InMemory, OnDisk, file_size, split_at, split_by
-from aigc_lab.data.packing import Packed, Windows
+from aigc_lab.data.packing import Batch, Packed
 from aigc_lab.data.samples import Texts
 from aigc_lab.data.spec import DataSpec, Split
 from aigc_lab.data.splits import blocks, content_hash, without_repeats
@@ -139,8 +139,8 @@ class TextData(ABC):
             return len(self._packed["train"])
         return len(self._train.symbols) // self.context - 1
 
-    def gather(self, epoch: Tensor, item: Tensor) -> Tensor | Windows:
-        """Training windows: int64 [b, context]."""
+    def gather(self, epoch: Tensor, item: Tensor) -> Batch:
+        """Training windows: int64 [b, context], or packed."""
         if self.packing:
             return self._packed["train"].gather(item)
         offset = np.array([fold(e) % self.context for e in epoch.tolist()])
@@ -152,8 +152,8 @@ class TextData(ABC):
     def n_held_out_items(self) -> int:
         return len(self._packed["held_out"]) if self.packing else len(self._held_out.symbols) // self.context
 
-    def gather_held_out(self, item: Tensor) -> Tensor | Windows:
-        """Held-out windows, disjoint: int64 [b, context]."""
+    def gather_held_out(self, item: Tensor) -> Batch:
+        """Held-out windows, disjoint: int64 [b, context], or packed."""
         if self.packing:
             return self._packed["held_out"].gather(item)
         return self._windows(self._held_out.symbols, item.numpy() * self.context)

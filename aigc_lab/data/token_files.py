@@ -9,7 +9,7 @@ import numpy as np
 
 from aigc_lab.data.tokens import Tokenizer
 from aigc_lab.errors import UserError
-from aigc_lab.files import replacing
+from aigc_lab.files import keeping, replacing
 
 
 class Tokens(NamedTuple):
@@ -46,15 +46,12 @@ def on_disk(texts: Iterable[Iterable[bytes]], tokenizer: Tokenizer, path: Path) 
         return _mapped(path, starts_path, tokenizer)
     except (OSError, ValueError):
         pass  # not there, or damaged
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with keeping(path):
         with replacing(path) as file:
             starts = _write(texts, tokenizer, file)
         with replacing(starts_path) as file:
             np.save(file, starts)
         return _mapped(path, starts_path, tokenizer)
-    except OSError as error:
-        raise UserError(f"paths.cache_dir: cannot keep the symbols in {path} ({error.strerror})") from None
 
 
 def _mapped(path: Path, starts_path: Path, tokenizer: Tokenizer) -> Tokens:

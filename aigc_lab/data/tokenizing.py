@@ -12,7 +12,7 @@ from aigc_lab.data.corpora import Corpus
 from aigc_lab.data.splits import content_hash
 from aigc_lab.data.tokens import Bytes, Characters, Subwords, Tokenizer, nodes
 from aigc_lab.errors import UserError
-from aigc_lab.files import write_atomically
+from aigc_lab.files import keeping, write_atomically
 from aigc_lab.types import VocabularySize
 
 
@@ -66,8 +66,8 @@ class TrainedBPE:
             return Subwords(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # not there, or damaged
             trained = self._train(corpus)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, trained.model)
+            with keeping(path):
+                write_atomically(path, trained.model)
             return trained
 
     def _train(self, corpus: Corpus) -> Subwords:

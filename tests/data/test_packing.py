@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from aigc_lab.data.packing import PADDING, Packed, Windows, attention_mask, begins, best_fit, inputs, positions
+from aigc_lab.data.packing import (
+    IGNORED,
+    PADDING,
+    Packed,
+    Windows,
+    attention_mask,
+    begins,
+    best_fit,
+    inputs,
+    positions,
+)
 from aigc_lab.data.text import TextFile
 from aigc_lab.data.token_files import Tokens
 from aigc_lab.data.tokenizing import ByBytes
@@ -111,8 +121,16 @@ def test_nothing_leaks_from_one_document_into_another(window: Tensor, changed: i
 def test_a_document_begins_behind_the_start_symbol_wherever_it_stands() -> None:
     windows = Windows(torch.tensor([[5, 6, 7, 8, 0]]), torch.tensor([[0, 0, 1, 1, PADDING]]))
     assert inputs(windows, start=9).tolist() == [[9, 5, 9, 7, 9]]
+    assert windows.targets.tolist() == [[5, 6, 7, 8, IGNORED]]
+
+
+def test_windows_move_and_part_like_tensors() -> None:
+    windows = Windows(torch.arange(20).view(5, 4), torch.zeros(5, 4, dtype=torch.long))
     moved = windows.to(torch.device("cpu"))
     assert torch.equal(moved.symbols, windows.symbols) and torch.equal(moved.documents, windows.documents)
+    pieces = windows.chunk(2)
+    assert [len(piece) for piece in pieces] == [3, 2]
+    assert torch.equal(torch.cat([piece.symbols for piece in pieces]), windows.symbols)
 
 
 def test_a_corpus_is_packed_by_its_documents(tmp_path: Path) -> None:

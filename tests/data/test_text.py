@@ -1,4 +1,5 @@
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +144,33 @@ def test_symbols_on_disk_are_those_in_memory_and_are_written_once(tmp_path: Path
     torch.testing.assert_close(kept, batch(cache_dir=cache))
 
 
+def test_a_corpus_on_disk_is_never_in_memory(tmp_path: Path) -> None:
+    """Twenty megabytes in two files, read, hashed, written in symbols and gathered; see also benchmarks/text."""
+    line = "".join(f"{i} bottles of beer on the wall, " for i in range(1000))
+    for name in ("a.txt", "b.txt"):
+        with (tmp_path / name).open("w") as file:
+            for i in range(330):
+                file.write(f"{name} {i} {line}\n")
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.txt"))
+    data = text_file(
+        tmp_path, pattern="*.txt", cache_dir=tmp_path / "cache", tokenizer=ByCharacters(), context=256
+    )
+    tracemalloc.start()
+    try:
+        for position in torch.arange(data.n_items)[:2000].split(64):
+            data.gather(torch.zeros_like(position), position)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > 20e6 and data.spec.n_train + data.spec.n_held_out == size
+    assert peak < 12e6, "the table of characters, and a few pieces"
+
+
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("some words. " * 100)
-    with pytest.raises(UserError, match=r"paths.cache_dir: cannot keep the symbols in"):
-        _ = text_file(tmp_path / "x.txt", cache_dir=tmp_path / "x.txt").spec
+    for tokenizer in TOKENIZERS.values():
+        with pytest.raises(UserError, match=r"paths.cache_dir: cannot write .*: Not a directory"):
+            _ = text_file(tmp_path / "x.txt", tokenizer=tokenizer, cache_dir=tmp_path / "x.txt").spec
 
 
 def of_config(*overrides: str) -> TextFile:
