@@ -379,6 +379,12 @@ def load(run_dir: str | Path) -> NeuralGenerator:
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{run.weights_path}: cannot be loaded ({reason[:200]})") from None
+    if bad := [name for name, tensor in generator.state_dict().items() if not tensor.isfinite().all()]:
+        more = f" and {len(bad) - 1} other tensors" if len(bad) > 1 else ""
+        raise UserError(
+            f"{run.weights_path}: {bad[0]}{more} hold NaN or infinite numbers: the run has diverged; "
+            "train anew, with a smaller model.lr for instance"
+        )
     return generator.eval()
 
 

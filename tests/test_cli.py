@@ -160,7 +160,7 @@ def test_compare_shows_every_family_and_flags_the_copycat(
         for name, row in by_data["digits"].items()
     }
     assert kinds["digits_gan"]["value"] is None
-    assert kinds["digits_vae"]["kind"] == "lower bound"
+    assert kinds["digits_vae"]["kind"] == "upper bound"
     assert kinds["digits_transformer"]["kind"] == "exact"
 
     page = Collector()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save
 
 import aigc_lab
 from aigc_lab.cli import main
@@ -142,6 +143,15 @@ def test_weights_cut_short(run: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_weights_of_another_model(run: Path, trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(trained["vae"] / "checkpoints/weights.safetensors", run / "checkpoints/weights.safetensors")
     assert "cannot be loaded" in refused(run, capsys)
+
+
+def test_weights_that_diverged(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "checkpoints/weights.safetensors"
+    tensors = load_file(path)
+    name = next(iter(tensors))
+    tensors[name].fill_(float("nan"))
+    path.write_bytes(save(tensors))
+    assert f"{name} hold" in (said := refused(run, capsys)) and "has diverged" in said
 
 
 def test_the_resolved_object_counts_not_the_name_it_was_reached_by() -> None:

@@ -274,21 +274,24 @@ class FeatureControl(Protocol):
 
 def halves(reference: Tensor, train: Tensor, held_out: Tensor, *, rng: torch.Generator) -> Contest:
     """Half of the training split as samples, the other half as the reference."""
-    order = torch.randperm(len(train), generator=rng)
-    half = min(len(train) // 2, len(reference))
-    real, generated = train[order[:half]], train[order[half : 2 * half]]
-    return Contest(real, generated, real, real, held_out)
+    first, second = _halved(train, rng)
+    return Contest(first[: len(reference)], second[: len(reference)], first, first, held_out)
 
 
 def dropped_mode(reference: Tensor, train: Tensor, held_out: Tensor, *, rng: torch.Generator) -> Contest:
-    """Held-out items without those of the largest of ten clusters."""
+    """As `halves`, but no sample is of the largest of ten clusters; others take their place."""
     from sklearn.cluster import KMeans
 
+    first, second = _halved(train, rng)
     seed = int(torch.randint(2**31, (), generator=rng))
     clusters = KMeans(N_MODES, n_init=1, random_state=seed).fit(reference.numpy())
     largest = np.bincount(clusters.labels_).argmax()
-    kept = torch.from_numpy(clusters.predict(held_out.numpy()) != largest)
-    return Contest(reference, held_out[kept], train, *stand_in(train, len(held_out), rng))
+    kept = second[torch.from_numpy(clusters.predict(second.numpy()) != largest)]
+    return Contest(first[: len(reference)], kept[: len(reference)], first, first, held_out)
+
+
+def _halved(train: Tensor, rng: torch.Generator) -> tuple[Tensor, ...]:
+    return train[torch.randperm(len(train), generator=rng)].tensor_split(2)
 
 
 def gaussian(reference: Tensor, train: Tensor, held_out: Tensor, *, rng: torch.Generator) -> Contest:

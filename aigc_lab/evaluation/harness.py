@@ -34,7 +34,7 @@ from aigc_lab.evaluation.safety import Pair, Safety, pronoun_pairs
 from aigc_lab.files import write_atomically
 from aigc_lab.generators import Cost, Generator
 
-VERSION = "4"
+VERSION = "5"
 """Of the definitions in `battery` and below; raise it when a score would change."""
 
 
@@ -49,11 +49,11 @@ class Score:
 
     Attributes:
         value, low, high: with its 95 % interval; None where the generator has no such number.
-        kind: `exact` or `lower bound` for a likelihood and empty otherwise; a bound on the likelihood is an upper
-            bound in bits.
+        kind: of bits per byte `exact` or `upper bound`, which a lower bound on the likelihood is; else empty.
         floor, worst: the values of control:oracle and of the metric's worst control.
         null: the expectation for samples of the very law of the data, where theory gives it.
-        gap_closed, gap_low, gap_high: how far from worst to floor, and the same for the interval's ends.
+        gap_closed, gap_low, gap_high: how far from worst to floor, and the same for the interval's ends; None
+            where these two cannot be told apart.
         weights: which ones sampled: raw or moving average, of which step, and the start of their hash.
         judge_hash: of the language model that reads texts; empty for images.
         seconds_per_sample, peak_memory, peak_gpu_memory, kwh_per_sample: see `drawn.Spent`.
@@ -155,16 +155,16 @@ class Harness:
         if self.spec.modality == "points":
             raise UserError(f"{self.spec.name}: points have a known density; judge them with `aigc reproduce`")
         self.train, self.held_out = dataset.real("train"), dataset.real("held_out")
-        self.n = min(protocol.n, len(self.held_out))
+        self.n = min(protocol.n, len(self.held_out), len(self.train) // 2)
         if self.n < MINIMUM:
             raise UserError(
                 f"evaluation: {self.n} samples are too few to score; {self.spec.name} has {len(self.held_out)} "
-                f"held-out items and evaluation.n={protocol.n}"
+                f"held-out and {len(self.train)} training items and evaluation.n={protocol.n}"
             )
 
     @property
     def protocol_name(self) -> str:
-        """The protocol with its number of samples, which the held-out split may limit: standard@10k, quick@450."""
+        """The protocol with the number of samples, and of real items, which the data may limit: standard@10k."""
         count = f"{self.n // 1000}k" if self.n % 1000 == 0 else str(self.n)
         k = self.protocol.importance_samples  # a tighter bound is another number
         return f"{self.protocol.name}@{count}" + (f"+iw{k}" if k > 1 else "")
@@ -215,9 +215,9 @@ class Harness:
 
     @cached_property
     def reference_features(self) -> Tensor:
-        """Of the training items that generated ones are compared with: at most evaluation.n, in a fixed random
-        order. (Metrics of copying look at the whole training split.)"""
-        return self.train_features[self._reference_order[: self.protocol.n]]
+        """Of the training items that generated ones are compared with: as many, in a fixed random order. (Metrics
+        of copying look at the whole training split.)"""
+        return self.train_features[self._reference_order[: self.n]]
 
     @cached_property
     def _reference_order(self) -> Tensor:
@@ -420,7 +420,7 @@ class Harness:
                     value=estimate.value if estimate else None,
                     low=estimate.low if estimate else None,
                     high=estimate.high if estimate else None,
-                    kind=likelihood.kind if likelihood else "",
+                    kind=KINDS[likelihood.kind] if likelihood else "",
                     floor=None,
                     worst=None,
                     null=metric.null(n_real, n_generated),
@@ -484,22 +484,24 @@ class Harness:
     def _calibrate(self, scores: list[Score], controls: Mapping[str, list[Score]]) -> list[Score]:
         """Set the values of perfect and of useless samples beside each score."""
 
-        def value(control: str, metric: str) -> float | None:
-            return next(s.value for s in controls[control] if s.metric == metric)
+        def of(control: str, metric: str) -> Score:
+            return next(s for s in controls[control] if s.metric == metric)
 
         calibrated = []
         for score in scores:
             metric = METRICS[score.metric]
-            floor = value("oracle", score.metric)
-            worst = value(metric.worst, score.metric) if metric.worst else None
+            best, useless = of("oracle", metric.name), of(metric.worst, metric.name) if metric.worst else None
+            floor, worst = best.value, useless.value if useless else None
+            known = useless is not None and not _overlap(best, useless)
 
             def gap(
                 x: float | None,
                 floor: float | None = floor,
                 worst: float | None = worst,
                 direction: Direction = metric.direction,
+                known: bool = known,
             ) -> float | None:
-                return gap_closed(x, floor, worst, direction)
+                return gap_closed(x, floor, worst, direction) if known else None
 
             ends = [g for g in (gap(score.low), gap(score.value), gap(score.high)) if g is not None]
             calibrated.append(
@@ -519,8 +521,17 @@ class Harness:
         return torch.Generator().manual_seed(fold(self.protocol.seed, *purpose.encode()))
 
 
+KINDS = {"exact": "exact", "lower bound": "upper bound"}
+"""What a likelihood's kind is for the bits that it is reported in."""
+
 ENOUGH = 20
 """Times that a word has to stand in the training text before a model is asked about it."""
+
+
+def _overlap(a: Score, b: Score) -> bool:
+    """Whether two intervals share a value."""
+    first, second = a.estimate, b.estimate
+    return first is not None and second is not None and first.low <= second.high and second.low <= first.high
 
 
 def _words_of(pairs: Sequence[Pair]) -> set[bytes]:

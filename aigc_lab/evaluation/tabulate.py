@@ -21,7 +21,7 @@ def format_value(score: Score) -> str:
     """A cell: three significant digits; ≤ before a bound; `none` where there is no such number."""
     if score.value is None:
         return "none"
-    sign = "≤ " if score.kind == "lower bound" else ""
+    sign = "≤ " if score.kind == "upper bound" else ""
     return sign + _number(score.value)
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from aigc_lab.data.images import Digits
 from aigc_lab.data.samples import Texts
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.battery import METRICS, gap_closed
-from aigc_lab.evaluation.compare import control_table
+from aigc_lab.evaluation.compare import Row, Table, _flags, control_table
 from aigc_lab.evaluation.completions import Completion
 from aigc_lab.evaluation.controls import CONTROLS, Noise
 from aigc_lab.evaluation.drawn import Drawn, Spent
@@ -73,9 +74,49 @@ def test_the_blind_spots_are_those_that_theory_predicts(harness: Harness) -> Non
     for metric, sees in (("frechet", False), ("density", True), ("coverage", True), ("data_copying", True)):
         assert ("gaussian" not in blind[metric]) == sees, f"{metric} and a Gaussian of the right two moments"
     assert "dropped_mode" in blind["density"] and "dropped_mode" in blind["precision"]
-    assert "dropped_mode" not in blind["recall"] and "dropped_mode" not in blind["coverage"]
+    assert "dropped_mode" not in blind["coverage"]
+    recall = [value(harness, control, "recall") for control in ("dropped_mode", "oracle", "halves")]
+    assert recall[0] < min(recall[1:]) - 0.04, "a tenth of the data is not recalled"
     seen = {metric for metric, controls in blind.items() if "noise" not in controls}
     assert set(blind) - seen == {"memorised"}, "noise is no copy"
+
+
+def test_every_control_faces_as_many_real_items_with_as_many_samples(harness: Harness) -> None:
+    """Many metrics move with n: only so may they stand in one column."""
+    for name, scores in harness.controls.items():
+        assert {(s.n_real, s.n_generated) for s in scores} == {(450, 450)}, name
+    smaller = harness.at(100)
+    assert (len(smaller.reference_features), smaller.n) == (100, 100)
+
+
+def test_no_gap_is_closed_where_useless_samples_score_like_real_ones(harness: Harness) -> None:
+    controls = {**harness.controls, "noise": harness.controls["oracle"]}
+    for score in harness._calibrate(harness.raw_control("baseline"), controls):
+        if METRICS[score.metric].worst == "noise":
+            assert score.gap_closed is None and score.gap_low is None, score.metric
+
+
+def test_who_is_accused_of_copying(harness: Harness) -> None:
+    """Not babble that crowds in one place, which is rarely `authentic`; copies are, even disturbed ones."""
+    rows = {row.name.removeprefix("control:"): row for row in control_table(harness).rows}
+    oracle = rows["oracle"]
+
+    def accused(row: Row) -> bool:
+        return any("copies training data" in flag for flag in _flags(row, oracle))
+
+    assert {name for name, row in rows.items() if accused(row)} == {"copycat", "noisy_copycat"}
+    crowded = {**rows["noise"].scores, "authenticity": rows["copycat"].scores["authenticity"]}
+    assert not accused(Row("run", "run", crowded))
+
+
+def test_a_table_says_where_held_out_data_is_not_as_the_training_data_is(harness: Harness) -> None:
+    table = control_table(harness)
+    assert table.off == [] and "not quite" not in table.caption
+    odd = []
+    for row in table.rows:
+        score = replace(row.scores["nn_accuracy"], low=0.58, value=0.6, high=0.62)
+        odd.append(replace(row, scores={**row.scores, "nn_accuracy": score}))
+    assert Table(odd, {}, {}, {}).off == ["1-NN acc. 0.6 (expected 0.5)"]
 
 
 def test_perfect_samples_score_what_theory_says(harness: Harness) -> None:

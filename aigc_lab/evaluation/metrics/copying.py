@@ -6,6 +6,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.distances import nearest_neighbours, neighbours
 from aigc_lab.evaluation.metrics.estimate import Estimate
 from aigc_lab.evaluation.metrics.ranks import probability_greater
@@ -26,6 +27,7 @@ def data_copying(
     does, the value is NaN. It grows as √n: compare at equal n. Blind to dropped modes, and to few copies among
     many fresh points. The interval (DeLong's, over both samples) is of the z-score itself.
     """
+    train, held_out, generated = checked(n_cells, train=train, held_out=held_out, generated=generated)
     if n_cells > 1:
         cells = KMeans(n_cells, n_init=10, random_state=seed).fit(train.double().numpy())
         parts = [torch.from_numpy(cells.predict(x.double().numpy())) for x in (train, held_out, generated)]
@@ -62,7 +64,8 @@ def authenticity(train: Tensor, generated: Tensor) -> Estimate:
     0 for copies. For fresh real data it is not 1 but depends on the dimension (N(0, I), n = 1,000: .33 at d = 1,
     .81 at d = 64): compare with held-out data. Noise scores 1: blind to fidelity.
     """
+    train, generated = checked(2, train=train, generated=generated)
     nearest, distance = nearest_neighbours(train, generated)
     needed, place = nearest.unique(return_inverse=True)
     own = neighbours(train[needed], train, 2)[0][:, 1].sqrt()  # the first is the point itself
-    return Estimate.mean_of(distance > own[place])
+    return Estimate.share_of(distance > own[place])

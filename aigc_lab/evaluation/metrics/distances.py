@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aigc_lab.evaluation.metrics.checks import checked
+
 AT_ONCE = 2**20
 """Distances of `squared_rows` held at a time: 8 MB, which stay in a processor's cache."""
 
@@ -36,6 +38,7 @@ def nearest_neighbours(reference: Tensor, points: Tensor) -> tuple[Tensor, Tenso
 
     Of several at the same distance it is the first.
     """
+    reference, points = checked(reference=reference, points=points)
     squared, index = neighbours(points, reference, 1)
     return index[:, 0], squared[:, 0].sqrt()
 

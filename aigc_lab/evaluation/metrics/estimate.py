@@ -42,6 +42,15 @@ class Estimate:
         half = Z95 * math.sqrt(p * (1 - p) / of + z2 / (4 * of**2)) / (1 + z2 / of)
         return cls(p, min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half)))
 
+    def within(self, least: float, most: float) -> "Estimate":
+        """The same where no value lies outside [least, most]: the interval is cut there."""
+        return Estimate(self.value, max(self.low, least), min(self.high, most))
+
+    @classmethod
+    def share_of(cls, hits: Tensor) -> "Estimate":
+        """The proportion that is true, of a boolean tensor [n]; see `share`."""
+        return cls.share(int(hits.sum()), len(hits))
+
     @classmethod
     def linear(cls, value: float, *influences: Tensor) -> "Estimate":
         """A statistic, and the standard error of what each item adds to it to first order, one tensor [n] per

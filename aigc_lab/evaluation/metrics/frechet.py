@@ -9,6 +9,7 @@ from scipy.linalg.blas import dsyrk
 from torch import Tensor
 from torch.linalg import vecdot
 
+from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
 BLOCK = 4096
@@ -29,6 +30,7 @@ def frechet_distance(real: Tensor, generated: Tensor) -> Estimate:
     to everything but two moments, and to copying. The interval is over the generated samples, given the real
     ones, to first order.
     """
+    real, generated = checked(2, real=real, generated=generated)
     first, second = _Gaussian.fit(real), _Gaussian.fit(generated)
     eigenvalues, projection = _spectrum(first, second, with_projection=True)
     # For an interval float32 is enough, and some of the samples: its width is then known to 1/√(2 · 2048) = 2 %.
@@ -46,6 +48,7 @@ def frechet_at_infinity(real: Tensor, generated: Tensor, *, n_points: int = 15, 
     Takes away the generated samples' bias only; the real ones' remains (N(0, I): d(d+5) / (4 n_real)). Linear
     once n / 10 is well above d. The interval adds the fit's error to that of `frechet_distance`.
     """
+    real, generated = checked(20, real=real, generated=generated)  # 2 in the smallest subset
     reference, n = _Gaussian.fit(real), len(generated)
     rng = torch.Generator().manual_seed(seed)
     sizes = torch.linspace(n / 10, n, n_points, dtype=torch.float64).round()
@@ -107,13 +110,16 @@ def _factor(covariance: Tensor) -> Tensor:
 
 def _spectrum(first: _Gaussian, second: _Gaussian, *, with_projection: bool = False) -> tuple[Tensor, Tensor]:
     """Eigenvalues of S1^½ S2 S1^½, and P [r, d] with PᵀP = S1^½ (S1^½ S2 S1^½)^-½ S1^½: the map that carries
-    the second Gaussian onto the first (empty unless asked for)."""
+    the second Gaussian onto the first (no rows unless asked for)."""
     cross = first.factor @ second.factor.mT
+    nothing = first.factor.new_zeros(0, first.factor.shape[1]).float()
+    if not cross.numel():  # all points of one set are the same
+        return torch.zeros(0, dtype=torch.float64), nothing
     wide = cross.shape[0] <= cross.shape[1]
     smaller = cross.mT if wide else cross  # the larger gram matrix has the same eigenvalues, and zeros
     gram = torch.from_numpy(_gram(smaller, np.zeros((smaller.shape[1],) * 2, order="F")))
     if not with_projection:
-        return torch.linalg.eigvalsh(gram), torch.empty(0)
+        return torch.linalg.eigvalsh(gram), nothing
     eigenvalues, vectors = torch.linalg.eigh(gram)
     kept = eigenvalues > _rounding(eigenvalues)
     vectors, roots = vectors[:, kept], eigenvalues[kept].sqrt()

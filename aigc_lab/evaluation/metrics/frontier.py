@@ -8,6 +8,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
 N_WEIGHTS = 25
@@ -45,6 +46,7 @@ def mauve(real: Tensor, generated: Tensor, *, n_cells: int | None = None, seed: 
     Args:
         n_cells: a tenth of the smaller set where None.
     """
+    real, generated = checked(2, real=real, generated=generated)
     cells = max(2, round(min(len(real), len(generated)) / 10)) if n_cells is None else n_cells
     labels = _quantise(torch.cat([real, generated]), cells, seed)
     p, q = (part.bincount(minlength=cells).double() for part in labels.split([len(real), len(generated)]))
@@ -55,7 +57,7 @@ def mauve(real: Tensor, generated: Tensor, *, n_cells: int | None = None, seed: 
         def of(p: Tensor, q: Tensor) -> Tensor:
             return summary(_frequencies(p, smoothing), _frequencies(q, smoothing))
 
-        return Estimate.normal(float(of(p, q)), float(of(*resampled).std()))
+        return Estimate.normal(float(of(p, q)), float(of(*resampled).std())).within(0, 1)
 
     return Mauve(
         mauve=estimate(mauve_of_histograms, 0.0),

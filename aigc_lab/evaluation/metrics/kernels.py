@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
 BLOCK = 512
@@ -42,14 +43,17 @@ def kernel_distance(real: Tensor, generated: Tensor) -> Estimate:
     return mmd(real, generated, kernel=cubic)
 
 
-def mmd(real: Tensor, generated: Tensor, *, kernel: Kernel) -> Estimate:
+def mmd(real: Tensor, generated: Tensor, *, kernel: Kernel | None = None) -> Estimate:
     """Unbiased squared maximum mean discrepancy of features [n, d] and [m, d] (Gretton et al. 2012, lemma 6):
-    E k(x, x') + E k(y, y') - 2 E k(x, y), no point paired with itself.
+    E k(x, x') + E k(y, y') - 2 E k(x, y), no point paired with itself. The `kernel` is, unless given, a `Gaussian`
+    with the median distance between real points as its bandwidth.
 
     0 for identical laws at any n. What it is blind to is the kernel's choice: with `Gaussian`, scales far from
     the bandwidth; copying always. The interval is over both samples; it is wide by up to √2 at identical laws,
     where the first order vanishes.
     """
+    real, generated = checked(2, real=real, generated=generated)
+    kernel = Gaussian(median_distance(real) or 1.0) if kernel is None else kernel  # 0: of points all alike
     return _discrepancy(real.double(), generated.double(), kernel, paired_with_self=False)
 
 
@@ -60,6 +64,7 @@ def cmmd(real: Tensor, generated: Tensor, *, bandwidth: float = 10.0, scale: flo
     Biased: above 0 for identical laws, 0 for identical sets. In [0, 39.6] at the default bandwidth, where the
     kernel is nearly linear on the unit sphere: about 10 |mean - mean|², blind to most else, and to copying.
     """
+    real, generated = checked(2, real=real, generated=generated)
     both = normalize(real.double()), normalize(generated.double())
     found = _discrepancy(*both, Gaussian(bandwidth), paired_with_self=True)
     return Estimate(scale * found.value, scale * found.low, scale * found.high)

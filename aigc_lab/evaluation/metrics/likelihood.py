@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.distances import neighbours, rough_squared_rows, squared_rows
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
@@ -44,6 +45,7 @@ class FeatureLikelihood:
     """What generators of n points are measured against: see `feature_likelihood_divergence`."""
 
     def __init__(self, train: Tensor, held_out: Tensor, n: int, *, seed: int = 0) -> None:
+        train, held_out = checked(2, train=train, held_out=held_out)
         self.mean, self.scale = held_out.double().mean(0), held_out.double().std(0)
         self.scale[self.scale == 0] = 1
         self.train, self.held_out = self._standardised(train), self._standardised(held_out)
@@ -51,6 +53,7 @@ class FeatureLikelihood:
 
     def divergence(self, generated: Tensor) -> Estimate:
         """Of these points from the training points, [n, d]."""
+        _, generated = checked(train=self.train[:1], generated=generated)
         generated = self._standardised(generated)
         log_variances = _fit_variances(generated, self.train, self.seed)
         ours = _negative_log_likelihood(self.held_out, generated, log_variances)

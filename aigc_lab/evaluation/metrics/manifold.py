@@ -1,10 +1,12 @@
 """Fidelity and diversity by nearest neighbours: balls around the points of one set, points of the other inside."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.distances import pairs_within, squared_radii
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
@@ -55,6 +57,7 @@ def density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> DensityCove
 
 def manifold(real: Tensor, generated: Tensor, *, k_precision: int = 3, k_density: int = 5) -> Manifold:
     """Precision and recall at one k, density and coverage at another: the radii are looked for once."""
+    real, generated = checked(max(k_precision, k_density) + 1, real=real, generated=generated)
     real_radii = squared_radii(real, max(k_precision, k_density))
     real_closed = real_radii[:, k_precision - 1] * (1 + TIE)
     real_open = real_radii[:, k_density - 1] * (1 - TIE)
@@ -72,8 +75,8 @@ def manifold(real: Tensor, generated: Tensor, *, k_precision: int = 3, k_density
         recalled[of_real[squared <= generated_closed[of_generated]]] = True
 
     return Manifold(
-        precision=Estimate.mean_of(precise),
-        recall=Estimate.mean_of(recalled),
-        density=Estimate.mean_of(n_holding.double() / k_density),
-        coverage=Estimate.mean_of(covered),
+        precision=Estimate.share_of(precise),
+        recall=Estimate.share_of(recalled),
+        density=Estimate.mean_of(n_holding.double() / k_density).within(0, math.inf),
+        coverage=Estimate.share_of(covered),
     )

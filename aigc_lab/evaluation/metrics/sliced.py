@@ -1,9 +1,12 @@
 """Wasserstein distance averaged over lines."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
 LINES = 32
@@ -20,6 +23,7 @@ def sliced_wasserstein(
     (order 2) is |m|² / d. Blind to copying; in many dimensions random lines see little but mean and variance.
     The interval is over the generated samples and over the directions.
     """
+    real, generated = checked(real=real, generated=generated)
     x, y = real.double(), generated.double()
     rng = torch.Generator().manual_seed(seed)
     directions = normalize(torch.randn(n_directions, x.shape[1], generator=rng, dtype=torch.float64))
@@ -34,7 +38,7 @@ def sliced_wasserstein(
     power = Estimate.linear(float(torch.cat(costs).mean()), potential / n_directions, torch.cat(costs))
     value = power.value ** (1 / order)
     slope = value / (order * power.value) if power.value > 0 else 0.0
-    return Estimate.normal(value, slope * power.standard_error)
+    return Estimate.normal(value, slope * power.standard_error).within(0, math.inf)
 
 
 def _quantile_pairs(n: int, m: int) -> tuple[Tensor, Tensor]:

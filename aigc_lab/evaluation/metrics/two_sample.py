@@ -6,9 +6,13 @@ import torch
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
+from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.distances import neighbours, squared_radii
 from aigc_lab.evaluation.metrics.estimate import Estimate
 from aigc_lab.evaluation.metrics.ranks import probability_greater
+
+ENOUGH = 20
+"""Items of each set that a classifier needs: half are for learning, and a tenth of these for stopping."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,12 @@ def two_sample_accuracy(real: Tensor, generated: Tensor) -> Estimate:
     distance metrics it is the one that shows copies, but only of the real set given; with few dimensions
     dominating, it sees only those.
     """
+    real, generated = checked(2, real=real, generated=generated)
     n = min(len(real), len(generated))
     real, generated = real[:n], generated[:n]
     found_real = squared_radii(real, 1) <= neighbours(real, generated, 1)[0]  # of two equally near the real one
     found_generated = squared_radii(generated, 1) < neighbours(generated, real, 1)[0]
-    return Estimate.mean_of(torch.cat([found_real, found_generated]).squeeze(1))
+    return Estimate.share_of(torch.cat([found_real, found_generated]).squeeze(1))
 
 
 def classifier_test(real: Tensor, generated: Tensor, *, seed: int = 0) -> ClassifierTest:
@@ -42,6 +47,7 @@ def classifier_test(real: Tensor, generated: Tensor, *, seed: int = 0) -> Classi
     (1 + total variation) / 2; a network of finite size and data gives a lower bound. The larger set is cut to
     the smaller. Blind to copying. The interval is over the items asked about, given the network.
     """
+    real, generated = checked(ENOUGH, real=real, generated=generated)
     n = min(len(real), len(generated))
     rng = torch.Generator().manual_seed(seed)
     halves = [x[torch.randperm(len(x), generator=rng)[:n]].double().tensor_split(2) for x in (real, generated)]
@@ -57,6 +63,6 @@ def classifier_test(real: Tensor, generated: Tensor, *, seed: int = 0) -> Classi
 
     for_real, for_generated = says_generated(ask_real), says_generated(ask_generated)
     return ClassifierTest(
-        accuracy=Estimate.mean_of(torch.cat([for_real <= 0.5, for_generated > 0.5])),
-        auc=probability_greater(for_generated, for_real),
+        accuracy=Estimate.share_of(torch.cat([for_real <= 0.5, for_generated > 0.5])),
+        auc=probability_greater(for_generated, for_real).within(0, 1),
     )

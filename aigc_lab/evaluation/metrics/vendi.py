@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.estimate import Estimate
 
 
@@ -17,6 +18,7 @@ def vendi_score(features: Tensor) -> Estimate:
     reference: noise scores best, so compare with real features (`vendi_ratio`). Blind to fidelity and to
     copying, and nearly constant where the features' mean is long beside their spread.
     """
+    (features,) = checked(features=features)
     log = _entropy(features)
     return Estimate(math.exp(log.value), math.exp(log.low), math.exp(log.high))
 
@@ -26,6 +28,7 @@ def vendi_ratio(real: Tensor, generated: Tensor) -> Estimate:
 
     1 for identical laws; above 1 for noise. The interval is over both samples.
     """
+    real, generated = checked(real=real, generated=generated)
     n = min(len(real), len(generated))
     ours, theirs = _entropy(generated[:n]), _entropy(real[:n])
     log = Estimate.normal(ours.value - theirs.value, math.hypot(ours.standard_error, theirs.standard_error))
