@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import platform
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -150,6 +151,8 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
             f"trainer.micro_batches={settings.micro_batches}: {type(module).__name__} takes a batch as a whole; "
             "train with trainer.micro_batches=1"
         )
+    if settings.compile and settings.accelerator == "cpu" and not (os.environ.get("CXX") or shutil.which("g++")):
+        raise UserError("trainer.compile=true: needs a C++ compiler for the CPU; install g++, or train without")
     return dataset, module
 
 

@@ -58,20 +58,6 @@ Batch = Tensor | Windows
 """Items of a data set side by side: plain, or packed windows."""
 
 
-def attention_mask(documents: Tensor) -> Tensor:
-    """Which positions each one sees: those of its own document up to itself. [b, L] -> bool [b, 1, L, L], True
-    where the second is seen by the first, as `scaled_dot_product_attention` wants it."""
-    length = documents.shape[-1]
-    same = documents[:, None, :, None] == documents[:, None, None, :]
-    return same & torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
-
-
-def positions(documents: Tensor) -> Tensor:
-    """Of each symbol in its document, from 0. [b, L] -> int64 [b, L]."""
-    place = torch.arange(documents.shape[-1], device=documents.device).expand_as(documents)
-    return place - torch.where(begins(documents), place, 0).cummax(-1).values
-
-
 def begins(documents: Tensor) -> Tensor:
     """Where a document begins, bool [b, L]."""
     first = torch.ones_like(documents[:, :1], dtype=torch.bool)

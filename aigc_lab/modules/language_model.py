@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aigc_lab.data.packing import PADDING, Batch, Windows, inputs
 from aigc_lab.generators import Autoregressive, behind_start
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.parallelize import shard_blocks
@@ -36,21 +37,31 @@ class LanguageModel(GenerativeModule):
     def sampler(self) -> Autoregressive:
         return self.generator
 
-    def loss(self, batch: Tensor) -> Tensor:
-        """Mean nats per symbol of a batch of windows [B, L] or images [B, C, H, W]."""
-        symbols = batch.flatten(1).long()
-        network = self.generator.network  # its whole alphabet: it also learns that nothing ends here
-        logits = network(behind_start(symbols, network.start))
-        return F.cross_entropy(logits.flatten(0, 1).float(), symbols.flatten())
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean nats per symbol of a batch of windows [B, L], of images [B, C, H, W] or of packed documents."""
+        return self._nats(batch) / _n_symbols(batch)
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+    def _nats(self, batch: Batch) -> Tensor:
+        """The sum over all symbols."""
+        network = self.generator.network  # its whole alphabet: it also learns that nothing ends here
+        if isinstance(batch, Windows):
+            logits = network(inputs(batch, network.start), documents_BL=batch.documents)
+            targets = batch.symbols.masked_fill(batch.documents == PADDING, NO_TARGET)
+        else:
+            targets = batch.flatten(1).long()
+            logits = network(behind_start(targets, network.start))
+        nats = F.cross_entropy
+        return nats(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=NO_TARGET, reduction="sum")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         (optimizer,) = self.each_optimizer()
+        n_symbols = _n_symbols(batch)
         pieces = batch.chunk(self.plan.micro_batches)
-        loss = self.descend(optimizer, (self.loss(piece) * (len(piece) / len(batch)) for piece in pieces))
+        loss = self.descend(optimizer, (self._nats(piece) / n_symbols for piece in pieces))
         self.report({"loss": loss})
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        self.log("val/loss", self.loss(batch), batch_size=len(batch), sync_dist=True)
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log("val/loss", self.loss(batch), batch_size=_n_symbols(batch), sync_dist=True)
 
     def configure_model(self) -> None:
         """Called by Lightning before training; splits the network where the strategy has a device mesh."""
@@ -63,3 +74,10 @@ class LanguageModel(GenerativeModule):
 
     def compile_networks(self) -> None:
         self.generator.network.compile()
+
+
+NO_TARGET = -100
+
+
+def _n_symbols(batch: Batch) -> int:
+    return int((batch.documents != PADDING).sum()) if isinstance(batch, Windows) else batch.numel()

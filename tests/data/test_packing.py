@@ -12,15 +12,14 @@ from aigc_lab.data.packing import (
     PADDING,
     Packed,
     Windows,
-    attention_mask,
     begins,
     best_fit,
     inputs,
-    positions,
 )
 from aigc_lab.data.text import TextFile
 from aigc_lab.data.token_files import Tokens
 from aigc_lab.data.tokenizing import ByBytes
+from aigc_lab.nets.attention import document_sight, places
 
 LENGTH = 8
 
@@ -84,7 +83,7 @@ documents = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(
 
 @given(documents)
 def test_a_position_sees_its_own_document_up_to_itself_and_nothing_else(window: Tensor) -> None:
-    mask = attention_mask(window[None])
+    mask = document_sight(window[None], window.numel(), window=None, causal=True).mask
     assert mask.shape == (1, 1, 16, 16) and mask.dtype == torch.bool
     for i in range(16):
         for j in range(16):
@@ -95,7 +94,7 @@ def test_a_position_sees_its_own_document_up_to_itself_and_nothing_else(window: 
 @given(documents)
 def test_positions_count_from_the_beginning_of_each_document(window: Tensor) -> None:
     expected = [i - window.tolist().index(d) for i, d in enumerate(window.tolist())]
-    assert positions(window[None])[0].tolist() == expected
+    assert places(window[None])[0].tolist() == expected
     assert begins(window[None])[0].tolist() == [p == 0 for p in expected]
 
 
@@ -109,9 +108,10 @@ def test_nothing_leaks_from_one_document_into_another(window: Tensor, changed: i
 
     def outputs(symbols: Tensor) -> Tensor:
         windows = Windows(symbols[None], window[None])
-        read = inputs(windows, start=99) * 0.1 + positions(windows.documents) * 0.01
+        read = inputs(windows, start=99) * 0.1 + places(windows.documents) * 0.01
         x = torch.stack([read.sin(), read.cos(), read], -1)[:, None]
-        return F.scaled_dot_product_attention(x, x, x, attn_mask=attention_mask(windows.documents))[0, 0]
+        sight = document_sight(windows.documents, 16, window=None, causal=True)
+        return F.scaled_dot_product_attention(x, x, x, attn_mask=sight.mask)[0, 0]
 
     differs = (outputs(symbols) != outputs(moved)).any(-1)
     may = (window == window[changed]) & (torch.arange(16) > changed)
