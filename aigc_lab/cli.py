@@ -132,6 +132,28 @@ def sample(run: str, n: int, seed: int, output: Path | None, **text_options: Any
     print(f"samples: {sample_to_file(opened, n=n, seed=seed, output=output, **text_options)}")
 
 
+@verb()
+@click.argument("run")
+@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="A new folder.")
+def export(run: str, folder: Path) -> None:
+    """Write the language model of a RUN as a folder that Hugging Face's transformers opens.
+
+    \b
+    AutoModelForCausalLM.from_pretrained(FOLDER); AutoTokenizer.from_pretrained(FOLDER)
+    """
+    from aigc_lab.run import Run
+
+    opened = Run.open(run)
+    opened.config()
+    if folder.exists():
+        raise UserError(f"--to {folder}: exists already; name a new folder")
+    say(f"exporting {opened.path.name} (importing torch)")
+    from aigc_lab.huggingface import export as write_folder
+
+    write_folder(opened, folder)
+    print(f"model: {folder}")
+
+
 every_metric = click.option(
     "--all", "every", is_flag=True, help="Show every metric and control, not only the main ones."
 )

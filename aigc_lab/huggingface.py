@@ -1,16 +1,25 @@
-"""The lab's Transformers in the layouts of `transformers`: what each tensor is called there.
+"""The lab's Transformers in the layouts of `transformers`: what each tensor is called there, and a folder of them.
 
 What no layout can say is refused, with what would be right.
 """
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 from torch import Tensor
 
+from aigc_lab.data.tokens import Bytes, Characters, Subwords, Tokenizer, byte_alphabet
+from aigc_lab.errors import UserError
+from aigc_lab.generators import Autoregressive, load
 from aigc_lab.nets.attention import ROTARY_BASE
 from aigc_lab.nets.transformer import Transformer
+from aigc_lab.run import Run
 
 Tensors = dict[str, Tensor]
 
@@ -31,6 +40,97 @@ def to_transformers(network: Transformer) -> tuple[dict[str, Any], Tensors]:
         "position_embedding=true qk_norm=false) and Llama's (norm=rms feed_forward=swiglu rotary=true "
         "position_embedding=false bias=false; qk_norm or window, or none of them)"
     )
+
+
+END_OF_TEXT = "<|endoftext|>"
+"""What the start symbol is called."""
+
+
+def to_tokenizers(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    """The library's tokenizer of the same symbols, which puts the start symbol before every text.
+
+    Raises:
+        ValueError: the numbers of the symbols leave gaps, or one of them has the start symbol's name.
+    """
+    found = LIBRARY[type(tokenizer)](tokenizer)
+    if found.token_to_id(END_OF_TEXT) is not None:
+        raise ValueError(f"the tokenizer has a symbol {END_OF_TEXT} of its own")
+    found.add_special_tokens([END_OF_TEXT])
+    start = found.token_to_id(END_OF_TEXT)
+    if start != tokenizer.vocab_size:
+        raise ValueError(f"the tokenizer leaves out numbers: {found.get_vocab_size() - 1} symbols below {start}")
+    found.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, start)]
+    )
+    return found
+
+
+def _of_bytes(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    found = tokenizers.Tokenizer(models.BPE(vocab=dict(byte_alphabet()), merges=[]))
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    found.decoder = decoders.ByteLevel()
+    return found
+
+
+def _of_characters(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    assert isinstance(tokenizer, Characters)
+    vocabulary = {character: i for i, character in enumerate(tokenizer.alphabet)}
+    found = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    found.decoder = decoders.Fuse()
+    return found
+
+
+def _of_subwords(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    assert isinstance(tokenizer, Subwords)
+    return tokenizers.Tokenizer.from_str(tokenizer.model)
+
+
+LIBRARY: dict[type[Tokenizer], Callable[[Tokenizer], tokenizers.Tokenizer]] = {
+    Bytes: _of_bytes,
+    Characters: _of_characters,
+    Subwords: _of_subwords,
+}
+
+
+def export(run: Run, folder: Path) -> None:
+    """Write a folder that `AutoModelForCausalLM` and `AutoTokenizer` open; it appears when it is whole.
+
+    Raises:
+        UserError: the run is no language model of a layout that `transformers` has, or the folder exists.
+    """
+    if folder.exists():
+        raise UserError(f"--to {folder}: exists already; name a new folder")
+    generator = load(run.path)
+    if not isinstance(generator, Autoregressive) or generator.spec.tokenizer is None:
+        raise UserError(f"{run.path}: is no language model of texts; only those can be exported")
+    try:
+        config, tensors = to_transformers(generator.network)
+        library = to_tokenizers(generator.spec.tokenizer)
+    except ValueError as error:
+        raise UserError(f"{run.path}: {error}") from None
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    model.load_state_dict(tensors, strict=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=library,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        model_max_length=generator.network.context,
+        clean_up_tokenization_spaces=False,
+    )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"--to {folder}: cannot be written: {error.strerror}") from None
+    try:
+        model.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+        staging.chmod(0o755)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _common(network: Transformer) -> dict[str, Any]:
