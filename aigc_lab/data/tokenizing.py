@@ -118,7 +118,9 @@ class HuggingFace:
             raise OSError("the folder is empty")
         from transformers import AutoTokenizer
 
-        found: Any = AutoTokenizer.from_pretrained(self.path, local_files_only=not self.download)
+        found: Any = AutoTokenizer.from_pretrained(
+            self.path, local_files_only=not self.download, trust_remote_code=False
+        )
         return found.backend_tokenizer.to_str()
 
 
