@@ -170,7 +170,7 @@ def test_a_corpus_of_which_nothing_is_held_out_is_one_line(tmp_path: Path) -> No
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("some words. " * 100)
     with pytest.raises(
-        UserError, match="the held-out text of .* has 0 bytes, but data.passage=32 needs at least 64"
+        UserError, match=r"the held-out text of .* has 0 bytes, but data.passage=32 needs at least 64"
     ):
         _ = text_file(tmp_path, held_out=0).spec
 
