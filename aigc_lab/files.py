@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from aigc_lab.errors import UserError
-
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write to a temporary file in the same folder, flush it to the disk, rename it over `path`."""
@@ -28,20 +26,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def keeping(path: Path) -> Iterator[None]:
-    """Around what is written to the cache; the folder is made.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise UserError(f"paths.cache_dir: cannot write {path}: {error.strerror}") from None
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -96,9 +96,8 @@ class Corpus:
                 digest.update(piece)
                 sizes[i] += len(piece)
             digests[i] = np.frombuffer(digest.digest(), dtype=np.uint8)
-        chosen = (
-            held_out_documents(digests, sizes, held_out) if isinstance(held_out, float) else np.array(held_out)
-        )
+        share = held_out if isinstance(held_out, int | float) else None
+        chosen = np.array(held_out) if share is None else held_out_documents(digests, sizes, share)
         return cls(name, documents, separator, chosen, digests, sizes)
 
     def numbers(self, split: Split) -> list[int]:
@@ -132,7 +131,7 @@ def read(path: Path, begin: int, end: int) -> Iterator[bytes]:
     """
     rest, at = b"", begin
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             file.seek(begin)
             while begin < end:
                 block = file.read(min(PIECE, end - begin))

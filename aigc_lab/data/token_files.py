@@ -7,9 +7,10 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from aigc_lab.data.cache import keeping
 from aigc_lab.data.tokens import Tokenizer
 from aigc_lab.errors import UserError
-from aigc_lab.files import keeping, replacing
+from aigc_lab.files import replacing
 
 
 class Tokens(NamedTuple):

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from aigc_lab.data.cache import keeping
 from aigc_lab.data.corpora import Corpus
 from aigc_lab.data.splits import content_hash
 from aigc_lab.data.tokens import Bytes, Characters, Subwords, Tokenizer, nodes
 from aigc_lab.errors import UserError
-from aigc_lab.files import keeping, write_atomically
+from aigc_lab.files import write_atomically
 from aigc_lab.types import VocabularySize
 
 
@@ -118,7 +119,9 @@ class HuggingFace:
             raise OSError("the folder is empty")
         from transformers import AutoTokenizer
 
-        found: Any = AutoTokenizer.from_pretrained(self.path, local_files_only=not self.download)
+        found: Any = AutoTokenizer.from_pretrained(
+            self.path, local_files_only=not self.download, trust_remote_code=False
+        )
         return found.backend_tokenizer.to_str()
 
 

@@ -55,7 +55,7 @@ def prompts(held_out: Samples) -> list[Prompt]:
 
 def complete(generator: object, prompts: Sequence[Prompt], rng: torch.Generator) -> list[Completion]:
     """What the generator makes of every prompt, in their order; nothing where it cannot continue."""
-    if not isinstance(generator, Continues):
+    if not isinstance(generator, Continues) or not prompts:
         return []
     given = generator.spec.encode(Texts([prompt.given for prompt in prompts]))
     groups: dict[tuple[int, int], list[int]] = {}  # of equal lengths, which are continued together

@@ -166,6 +166,15 @@ def test_a_corpus_on_disk_is_never_in_memory(tmp_path: Path) -> None:
     assert peak < 12e6, "the table of characters, and a few pieces"
 
 
+def test_a_corpus_of_which_nothing_is_held_out_is_one_line(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("some words. " * 100)
+    with pytest.raises(
+        UserError, match=r"the held-out text of .* has 0 bytes, but data.passage=32 needs at least 64"
+    ):
+        _ = text_file(tmp_path, held_out=0).spec
+
+
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("some words. " * 100)
     for tokenizer in TOKENIZERS.values():

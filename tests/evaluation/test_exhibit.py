@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -98,3 +98,5 @@ def test_prompts_are_continued_together_where_their_lengths_agree() -> None:
     assert found[1].generated != found[2].generated, "with noise of its own"
     assert complete(Counted(), asked, torch.Generator().manual_seed(0)) == found
     assert complete(object(), asked, torch.Generator()) == []
+    pixels = Parrot(replace(SPEC, modality="image", tokenizer=None))
+    assert complete(pixels, [], torch.Generator()) == [], "images have no prompts"
