@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aigc_lab.data.packing import PADDING, Batch, Windows, inputs
+from aigc_lab.data.packing import IGNORED, Batch, Windows, inputs
 from aigc_lab.generators import Autoregressive, behind_start
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.parallelize import shard_blocks
@@ -45,13 +45,13 @@ class LanguageModel(GenerativeModule):
         """The sum over all symbols."""
         network = self.generator.network  # its whole alphabet: it also learns that nothing ends here
         if isinstance(batch, Windows):
-            logits = network(inputs(batch, network.start), documents_BL=batch.documents)
-            targets = batch.symbols.masked_fill(batch.documents == PADDING, NO_TARGET)
+            logits, targets = network(inputs(batch, network.start), documents_BL=batch.documents), batch.targets
         else:
             targets = batch.flatten(1).long()
             logits = network(behind_start(targets, network.start))
-        nats = F.cross_entropy
-        return nats(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=NO_TARGET, reduction="sum")
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         (optimizer,) = self.each_optimizer()
@@ -76,8 +76,5 @@ class LanguageModel(GenerativeModule):
         self.generator.network.compile()
 
 
-NO_TARGET = -100
-
-
 def _n_symbols(batch: Batch) -> int:
-    return int((batch.documents != PADDING).sum()) if isinstance(batch, Windows) else batch.numel()
+    return int((batch.targets != IGNORED).sum()) if isinstance(batch, Windows) else batch.numel()
