@@ -7,13 +7,31 @@ Shapes: B rows, V symbols.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from aigc_lab.data.stream import fold
-from aigc_lab.nets.transformer import Transformer
 from aigc_lab.types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Share
+
+
+class SequenceModel(Protocol):
+    """What is needed of a network: `aigc_lab.nets.transformer.Transformer`, or `Pretrained`.
+
+    It reads symbols 0 .. vocab_size-1 and `start`, at most `context` at once, and says what follows.
+    """
+
+    context: int
+    vocab_size: int
+    start: int
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def new_cache(self, batch: int) -> Any: ...
+
+    def __call__(self, symbols_BL: Tensor, cache: Any = None, *, documents_BL: Tensor | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,37 +113,35 @@ class _Rows:
     is dropped and the newer half read again. Each row's window is its own, whatever the others do.
     """
 
-    network: Transformer
+    network: SequenceModel
     texts: list[list[int]]
     begin: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.begin = [max(0, len(text) - self.network.context + 1) for text in self.texts]
-        self.cache = self.network.new_cache(len(self.texts))
-        self.fresh = True
+        self.cache: Any = None
 
     def read(self, last_B: Tensor | None) -> Tensor:
         """Logits [B, V + 1] behind each text; `last_B` are what each has gained since the last call."""
-        context, device = self.network.context, self.network.embedding.weight.device
+        context, device = self.network.context, self.network.device
         full = [i for i, text in enumerate(self.texts) if len(text) - self.begin[i] + 1 > context]
         for i in full:
             self.begin[i] = len(self.texts[i]) - context // 2
-        if last_B is not None and not full and not self.fresh:
+        if last_B is not None and not full:
             documents = None if self.cache.documents is None else self.cache.documents[:, -1:]
             return self.network(last_B[:, None].to(device), self.cache, documents_BL=documents)[:, -1]
-        self.fresh = False
         windows = [[self.network.start, *text[begin:]] for text, begin in zip(self.texts, self.begin, strict=True)]
         width = max(map(len, windows))
         symbols = torch.tensor([[self.network.start] * (width - len(w)) + w for w in windows], device=device)
         documents = torch.tensor([[0] * (width - len(w)) + [1] * len(w) for w in windows], device=device)
-        self.cache.length, self.cache.documents = 0, None
+        self.cache = self.network.new_cache(len(self.texts))
         alone = bool(documents.all())
         return self.network(symbols, self.cache, documents_BL=None if alone else documents)[:, -1]
 
 
 @torch.inference_mode()
 def stream(
-    network: Transformer,
+    network: SequenceModel,
     prompts: Sequence[Tensor],
     *,
     seeds: Sequence[int],
@@ -161,7 +177,7 @@ def stream(
 
 
 def write(
-    network: Transformer,
+    network: SequenceModel,
     prompts: Sequence[Tensor],
     *,
     seeds: Sequence[int],
@@ -191,7 +207,7 @@ def write(
 
 @torch.inference_mode()
 def beam_search(
-    network: Transformer,
+    network: SequenceModel,
     prompt: Tensor,
     *,
     n_beams: int,
@@ -211,7 +227,7 @@ def beam_search(
             f"a beam search sees the whole text: a prompt of {len(prompt)} and {length} symbols exceed the "
             f"context of {network.context}"
         )
-    device = network.embedding.weight.device
+    device = network.device
     begin = torch.cat([torch.tensor([network.start]), prompt]).to(device)
     cache = network.new_cache(n_beams)
     unread = begin.expand(n_beams, -1)
@@ -236,7 +252,7 @@ def beam_search(
         texts = torch.cat([texts[beams], symbols[:, None]], 1)
         if len(found) == n_beams and found[-1][0] >= float(scores[0]) / n**length_penalty:
             break
-        cache.keys, cache.values = cache.keys[:, beams.to(device)], cache.values[:, beams.to(device)]
+        cache.reorder(beams.to(device))
         unread = symbols[:, None].to(device)
     found += [(float(score) / n**length_penalty, text) for score, text in zip(scores, texts.tolist(), strict=True)]
     return max(found, key=lambda pair: pair[0])[1]

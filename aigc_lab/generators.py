@@ -28,6 +28,7 @@ from aigc_lab.decoding import Sampling, stream, write
 from aigc_lab.errors import UserError
 from aigc_lab.minimax.sampled import latents
 from aigc_lab.nets.architecture import Architecture
+from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit
 from aigc_lab.objectives.variational import gaussian_kl, gaussian_log_density, importance_weighted_bound
@@ -137,7 +138,7 @@ class NeuralGenerator(nn.Module, ABC):
 class Autoregressive(NeuralGenerator):
     """p(x) = Π p(x_i | start, x_1 .. x_{i-1}): texts symbol by symbol, images pixel by pixel in raster order."""
 
-    def __init__(self, *, spec: DataSpec, network: Transformer) -> None:
+    def __init__(self, *, spec: DataSpec, network: Transformer | Pretrained) -> None:
         super().__init__(spec)
         _require(spec, "image", "text")
         self.network = network
@@ -195,6 +196,18 @@ class Autoregressive(NeuralGenerator):
         nats = torch.tensor([float(p.sum()) for p in log_p], dtype=torch.float64)
         exact = self.spec.tokenizer is None or self.spec.tokenizer.one_spelling
         return LogLikelihood(nats, torch.tensor(batch.bytes_per_item()), "exact" if exact else "lower bound")
+
+
+class PretrainedText(Autoregressive):
+    """A causal language model of Hugging Face's kind; see `aigc_lab.nets.pretrained`.
+
+    Args:
+        path: a folder, or the id of a model in the local cache; whoever opens a run of it needs it too.
+    """
+
+    def __init__(self, *, spec: DataSpec, path: str) -> None:
+        _require(spec, "text")
+        super().__init__(spec=spec, network=Pretrained(path, context=spec.length, vocab_size=spec.vocab_size))
 
 
 class Implicit(NeuralGenerator):
@@ -339,7 +352,7 @@ class LatentVariable(NeuralGenerator):
 
 
 GENERATORS: Mapping[str, type[NeuralGenerator]] = {
-    c.__name__: c for c in (Autoregressive, Implicit, LatentVariable)
+    c.__name__: c for c in (Autoregressive, PretrainedText, Implicit, LatentVariable)
 }
 
 

@@ -183,6 +183,10 @@ def _fit(run: Run, config: Config, parts: _Parts) -> Run:
 
 def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
     settings, module, checkpoint = config.trainer, parts.module, run.latest_checkpoint()
+    if settings.max_steps == 0:  # a pretrained model as it is
+        if global_rank() == 0:
+            _export(run, module, module.state_dict(), step=0)
+        return
     next_step = int(checkpoint.stem.removeprefix("step_")) if checkpoint else 0
     if checkpoint and next_step >= settings.max_steps:  # killed between the last checkpoint and the export
         _export(run, module, AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"], step=next_step)
@@ -293,7 +297,8 @@ def _export(run: Run, module: GenerativeModule, state: dict[str, Any], *, step: 
     """Write the sampling weights, and nothing else of the training state, as safetensors."""
     sampler = module.sampler
     prefix = next(name for name, child in module.named_children() if child is sampler) + "."
-    tensors = {k.removeprefix(prefix): v.contiguous() for k, v in state.items() if k.startswith(prefix)}
+    # clones, because a file of safetensors holds no tensor under two names
+    tensors = {k.removeprefix(prefix): v.contiguous().clone() for k, v in state.items() if k.startswith(prefix)}
     weights = Weights(type(sampler).__name__, module.weights_name, step, module.plan.spec)
     run.write_weights(safetensors.torch.save(tensors), weights)
 

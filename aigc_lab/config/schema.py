@@ -63,7 +63,7 @@ class Trainer(Section):
     num_nodes: PositiveInt
     strategy: Literal["auto", "ddp", "fsdp"]
     precision: Literal["32-true", "bf16-mixed", "bf16-true"]
-    max_steps: PositiveInt
+    max_steps: NonNegativeInt
     gradient_clip_val: NonNegativeFloat | None
     micro_batches: PositiveInt
     compile: bool

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aigc_lab.data.packing import IGNORED, Batch, Windows, inputs
-from aigc_lab.generators import Autoregressive, behind_start
+from aigc_lab.generators import Autoregressive, PretrainedText, behind_start
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.parallelize import shard_blocks
 from aigc_lab.nets.transformer import Transformer
@@ -27,6 +27,8 @@ class LanguageModel(GenerativeModule):
 
     can_shard: ClassVar[bool] = True
     can_split: ClassVar[bool] = True
+
+    generator: Autoregressive
 
     def __init__(self, *, network: Transformer, lr: PositiveFloat, plan: Plan) -> None:
         super().__init__(plan)
@@ -66,6 +68,7 @@ class LanguageModel(GenerativeModule):
     def configure_model(self) -> None:
         """Called by Lightning before training; splits the network where the strategy has a device mesh."""
         if self.device_mesh is not None:
+            assert isinstance(self.generator.network, Transformer), "others cannot be sharded"
             shard_blocks(self.generator.network, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -74,6 +77,22 @@ class LanguageModel(GenerativeModule):
 
     def compile_networks(self) -> None:
         self.generator.network.compile()
+
+
+class FineTuning(LanguageModel):
+    """A language model that begins with the weights of one of Hugging Face's kind.
+
+    Args:
+        path: a folder, or the id of a model in the local cache.
+        lr: learning rate at the schedule's peak.
+    """
+
+    can_shard: ClassVar[bool] = False
+
+    def __init__(self, *, path: str, lr: PositiveFloat, plan: Plan) -> None:
+        GenerativeModule.__init__(self, plan)
+        self.generator = PretrainedText(spec=plan.spec, path=path)
+        self.lr = lr
 
 
 def _n_symbols(batch: Batch) -> int:

@@ -29,6 +29,10 @@ class KVCache:
     def capacity(self) -> int:
         return self.keys.shape[3]
 
+    def reorder(self, rows: Tensor) -> None:
+        """Row i goes on as what row `rows[i]` was."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+
     def layer(self, i: int) -> "Past":
         """What block i reads and extends."""
         return Past(self.keys[i], self.values[i], self.length)

@@ -118,6 +118,10 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
     def matrices(self) -> Iterator[nn.Parameter]:
         """The matrices of the blocks, which map hidden channels to hidden channels."""
         return (parameter for parameter in self.blocks.parameters() if parameter.ndim == 2)
