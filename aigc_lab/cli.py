@@ -222,6 +222,10 @@ def compare(
     """
     if baseline and baseline.startswith("control:"):
         raise UserError(f"--baseline={baseline}: name a run; controls stand in every table anyway")
+    if output is not None:
+        from aigc_lab.files import check_output
+
+        check_output(output, "report.html")
     if baseline and baseline not in subjects:
         subjects = (baseline, *subjects)
     evaluated = _evaluated(subjects, data, config_dir, anew=False)
@@ -239,7 +243,7 @@ def compare(
         for table in found:
             print_table(table, every=every)
     path = write_report(evaluated, found, output, command=["aigc", *sys.argv[1:]])
-    print(f"report: {path}")
+    print(f"report: {path}", file=sys.stderr if style else sys.stdout)
     if as_json:
         print(comparing.to_json(found, report=str(path)))
 
@@ -298,8 +302,10 @@ def runs(runs_dir: str, where: str | None, as_json: bool) -> None:
     from aigc_lab.listing import list_runs, print_query, print_runs, query_runs
 
     if where is not None:
-        found = query_runs(runs_dir, where)
-        print_query(found)
+        found, damaged = query_runs(runs_dir, where)
+        print_query(found, where)
+        for reason in damaged:
+            print(f"aigc: left out: {reason}", file=sys.stderr)
     else:
         found = list_runs(runs_dir)
         print_runs(found, runs_dir)
@@ -340,11 +346,12 @@ def minimax(real: str, fake: str, output: Path, quick: bool) -> None:
 
     A LAW is N(MEAN, SD) or a sum of them, e.g. "0.3 N(-2, 0.5) + 0.7 N(2, 0.5)".
     """
+    from aigc_lab.files import check_output
     from aigc_lab.minimax.laws import parse_law
-    from aigc_lab.minimax.tour import FULL, QUICK, check_output, run_tour
+    from aigc_lab.minimax.tour import FULL, QUICK, run_tour
 
     p, q = parse_law(real), parse_law(fake)
-    check_output(output)
+    check_output(output, "minimax.html")
     made_by = f"{shlex.join(['aigc', *sys.argv[1:]])} (aigc_lab {__version__})"
     run_tour(p, q, output, QUICK if quick else FULL, say, made_by=made_by)
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from aigc_lab.errors import UserError
+
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write to a temporary file in the same folder, flush it to the disk, rename it over `path`."""
@@ -26,6 +28,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_output(path: Path, example: str) -> None:
+    """Before minutes are spent on it.
+
+    Raises:
+        UserError: a file could not be written there.
+    """
+    folder = next(p for p in (path.absolute().parent, *path.absolute().parent.parents) if p.exists())
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder: give a file, e.g. {path / example}")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--output {path}: {folder} is no folder that can be written to")
 
 
 def remove_temporaries(folder: Path) -> None:

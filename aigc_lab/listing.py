@@ -1,12 +1,18 @@
 """The verb `runs`: what there is, read from the run directories without importing torch."""
 
-import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aigc_lab.errors import UserError
 from aigc_lab.quality import mean_gap
 from aigc_lab.run import Run, all_runs
+from aigc_lab.scores import GROUP, Score, read_scores
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 def list_runs(runs_dir: str) -> list[dict[str, Any]]:
@@ -25,34 +31,44 @@ def _existing(runs_dir: str) -> None:
 
 
 def _entry(run: Run, root: Path) -> dict[str, Any]:
+    name = str(run.path.relative_to(root))
     try:
-        record, status = run.record(), run.status()
+        record, status = run.record(), str(run.status())
     except UserError as error:
-        return {"run": str(run.path.relative_to(root)), "status": f"damaged: {error}", "scores": {}}
+        return {"run": name, "status": f"damaged: {error}", "scores": []}
+    try:
+        scores = _headlines(read_scores(run.results_path))
+    except UserError as error:
+        status, scores = f"{status}; scores damaged: {error}", []
     return {
-        "run": str(run.path.relative_to(root)),
+        "run": name,
         "status": status,
         "created": record.get("created", ""),
         "seed": record.get("seed"),
-        "minutes": round(record.get("wall_seconds", 0) / 60, 1),
-        "scores": _headline(run),
+        "minutes": round(record["wall_seconds"] / 60, 1),
+        "scores": scores,
     }
 
 
-def _headline(run: Run) -> dict[str, float]:
-    """The latest value of the headline metrics, and the mean gap closed."""
-    try:
-        rows = [json.loads(line) for line in run.results_path.read_text(encoding="utf-8").splitlines()]
-        values = {row["metric"]: float(row["value"]) for row in rows if row["value"] is not None}
-        headline = {m: values[m] for m in ("bits_per_byte", "frechet", "precision", "recall") if m in values}
-        gap = mean_gap({row["metric"]: row["gap_closed"] for row in rows})
-        return headline | ({"gap_closed": gap} if gap is not None else {})
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def _headlines(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Of each way of measuring: what it is, the headline metrics and the mean gap closed."""
+    groups: dict[tuple[str, ...], list[Score]] = {}
+    for score in scores:
+        groups.setdefault(score.group, []).append(score)
+    found = []
+    for group in groups.values():
+        first = group[0]
+        values: dict[str, Any] = {s.metric: s.value for s in group if s.metric in HEADLINE}
+        bound = any(s.metric == "bits_per_byte" and s.kind == "upper bound" for s in group)
+        gap = mean_gap({s.metric: s.gap_closed for s in group})
+        about = {name: getattr(first, name) for name in GROUP}
+        found.append(about | {"title": first.title} | values | {"bits_bound": bound, "gap_closed": gap})
+    return found
 
 
-def query_runs(runs_dir: str, where: str) -> list[dict[str, Any]]:
-    """The scored runs for which an SQL expression over the columns of `results_db` holds.
+def query_runs(runs_dir: str, where: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The scored runs for which an SQL expression over the columns of `results_db` holds, and what is
+    wrong with those that are left out.
 
     Raises:
         UserError: there is no such folder, or the expression is wrong.
@@ -60,47 +76,66 @@ def query_runs(runs_dir: str, where: str) -> list[dict[str, Any]]:
     from aigc_lab import results_db
 
     _existing(runs_dir)
-    return results_db.query(results_db.refresh(Path(runs_dir), all_runs(runs_dir)), where)
+    damaged = results_db.refresh(Path(runs_dir), all_runs(runs_dir))
+    return results_db.query(Path(runs_dir), where), damaged
 
 
-def print_query(rows: list[dict[str, Any]]) -> None:
-    """Every column that some row fills."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=240)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = [key for key in (rows[0] if rows else {}) if any(row[key] is not None for row in rows)]
-    for column in columns:
-        table.add_column(column, no_wrap=column == "run", overflow="fold")
+def print_query(rows: list[dict[str, Any]], where: str) -> None:
+    """How each was measured, the headline and what the expression names; --json has every column."""
+    wanted = {"run", *MEASURED, *HEADLINE, "gap_closed", *re.findall(r"\w+", where)}
+    shown = [column for column in (rows[0] if rows else {}) if column in wanted]
+    table = _table([(column, column != "run") for column in shown])
     for row in rows:
-        shown = (row[column] for column in columns)
-        table.add_row(*(f"{x:.3g}" if isinstance(x, float) else "" if x is None else str(x) for x in shown))
-    console.print(table if rows else "no scored run fits")
+        table.add_row(*(_cell(row[column]) for column in shown))
+    _console().print(table if rows else "no scored run fits")
 
 
 def print_runs(entries: list[dict[str, Any]], runs_dir: str) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
+    """All runs, then a table of scores for each way of measuring: others never share a column."""
+    console = _console()
     if not entries:
         console.print(f"no runs in {runs_dir}")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("run", "status", "minutes", "bits/byte", "Fréchet", "precision", "recall", "gap closed"):
-        table.add_column(title, justify="left" if title in ("run", "status") else "right", no_wrap=title == "run")
+    table = _table([("run", False), ("status", False), ("minutes", True)])
     for entry in entries:
-        scores = entry["scores"]
-        shown = [
-            f"{scores[m]:.3g}" if m in scores else "" for m in ("bits_per_byte", "frechet", "precision", "recall")
-        ]
-        gap = f"{scores['gap_closed']:.0%}" if "gap_closed" in scores else ""
-        table.add_row(entry["run"], entry["status"], str(entry.get("minutes", "")), *shown, gap)
+        table.add_row(entry["run"], entry["status"], _cell(entry.get("minutes")))
     console.print(table)
+    groups: dict[tuple[str, ...], list[tuple[str, dict[str, Any]]]] = {}
+    for entry in entries:
+        for found in entry["scores"]:
+            groups.setdefault(tuple(str(found[name]) for name in GROUP), []).append((entry["run"], found))
+    for members in groups.values():
+        table = _table([("run", False), *((title, True) for title in HEADLINE.values()), ("gap closed", True)])
+        table.title, table.title_justify = members[0][1]["title"], "left"
+        for run, found in members:
+            cells = [_cell(found.get(metric)) for metric in HEADLINE]
+            bits = f"≤ {cells[0]}" if found["bits_bound"] and cells[0] else cells[0]
+            gap = "" if found["gap_closed"] is None else f"{found['gap_closed']:.0%}"
+            table.add_row(run, bits, *cells[1:], gap)
+        console.print(table)
+
+
+HEADLINE = {"bits_per_byte": "bits/byte", "frechet": "Fréchet", "precision": "precision", "recall": "recall"}
+MEASURED = ("data", "protocol", "features", "judge")
+
+
+def _table(columns: list[tuple[str, bool]]) -> "Table":
+    """With these titles; true for those of numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title, is_number in columns:
+        table.add_column(title, justify="right" if is_number else "left", no_wrap=title == "run", overflow="fold")
+    return table
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)

@@ -20,8 +20,8 @@ def read_metrics(path: Path) -> list[Row]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
     try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
         return [(int(s), m, float(v)) for s, m, v in csv.reader(line for line in lines if line.endswith("\n"))]
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error})") from None

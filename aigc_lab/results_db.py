@@ -5,7 +5,6 @@ asked, so it is never behind and can be removed. Table `scores` has one row per 
 and protocol with a column per metric. No torch is imported.
 """
 
-import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,45 +16,48 @@ from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
 from aigc_lab.quality import mean_gap
 from aigc_lab.run import Run
+from aigc_lab.scores import GROUP, read_scores
 
 FILE = "results.sqlite"
-_FACTS = ("run", "status", "seed", "created", "minutes", "data", "protocol", "features", "parameters")
+_FACTS = ("run", "status", "seed", "created", "minutes", "data", "protocol", "features", "judge", "parameters")
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 
 
-def refresh(runs_dir: Path, runs: Sequence[Run]) -> Path:
-    """Write results.sqlite anew from the run directories; a damaged one is left out.
+def refresh(runs_dir: Path, runs: Sequence[Run]) -> list[str]:
+    """Write results.sqlite anew from the run directories.
 
     Returns:
-        The file.
+        What is wrong with each run that is left out, because it is damaged.
     """
     scores: list[dict[str, Any]] = []
     facts: dict[str, dict[str, Any]] = {}
+    damaged: list[str] = []
     for run in runs:
         try:
-            rows = [json.loads(line) for line in run.results_path.read_text(encoding="utf-8").splitlines()]
-            record, status, name = run.record(), run.status(), str(run.path.relative_to(runs_dir.absolute()))
-        except (OSError, ValueError, UserError):
+            found, record, status = read_scores(run.results_path), run.record(), run.status()
+        except UserError as error:
+            damaged.append(str(error))
             continue
+        name = str(run.path.relative_to(runs_dir.absolute()))
         minutes = round(record["wall_seconds"] / 60, 2)
-        about = {"run": name, "status": status, "created": record.get("created"), "minutes": minutes}
-        facts[name] = about | {"seed": record.get("seed")}
-        scores += [row | {"run": name} for row in rows if isinstance(row, dict)]
+        about = {"run": name, "status": status, "created": str(record.get("created", "")), "minutes": minutes}
+        facts[name] = about | {"seed": str(record.get("seed"))}
+        scores += [score.to_json() | {"run": name} for score in found]
     with closing(sqlite3.connect(":memory:")) as database:
         _fill(database, "scores", scores)
         _fill(database, "runs", _pivot(scores, facts))
         database.commit()
         write_atomically(runs_dir / FILE, database.serialize())
-    return runs_dir / FILE
+    return damaged
 
 
-def query(file: Path, where: str) -> list[dict[str, Any]]:
-    """The rows of table `runs` for which an SQL expression holds.
+def query(runs_dir: Path, where: str) -> list[dict[str, Any]]:
+    """The rows of table `runs` of results.sqlite for which an SQL expression holds.
 
     Raises:
         UserError: the expression is wrong; one line with the columns that there are.
     """
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+    with closing(sqlite3.connect(f"{(runs_dir / FILE).absolute().as_uri()}?mode=ro", uri=True)) as database:
         database.row_factory = sqlite3.Row
         columns = [row["name"] for row in database.execute("PRAGMA table_info(runs)")]
         database.set_authorizer(
@@ -73,15 +75,16 @@ def _pivot(scores: list[dict[str, Any]], facts: dict[str, dict[str, Any]]) -> li
     """One row per run and protocol; `gap_closed` is the mean that the tables show."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for score in scores:
-        key = tuple(str(score.get(k)) for k in ("run", "data_hash", "protocol", "features_hash", "seed"))
+        key = tuple(str(score[k]) for k in ("run", *GROUP))
         groups.setdefault(key, []).append(score)
     rows = []
     for group in groups.values():
         first = group[0]
-        about = {k: first.get(k) for k in ("data", "protocol", "features", "parameters")}
-        gap = mean_gap({s["metric"]: s.get("gap_closed") for s in group if "metric" in s})
-        values = {str(s.get("metric")): s.get("value") for s in group}
-        rows.append(dict.fromkeys(_FACTS) | facts[first["run"]] | about | {"gap_closed": gap} | values)
+        about = {k: first[k] for k in ("data", "protocol", "features", "parameters")}
+        gap = mean_gap({score["metric"]: score["gap_closed"] for score in group})
+        values = {score["metric"]: score["value"] for score in group}
+        judge = {"judge": first["judge_hash"][:10], "gap_closed": gap}
+        rows.append(dict.fromkeys(_FACTS) | facts[first["run"]] | about | judge | values)
     return rows
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import QUIET, TINY
@@ -334,7 +335,9 @@ def test_a_sweep_trains_each_run_once(sweep: Callable[..., subprocess.CompletedP
     assert {line.removeprefix("run: ") for line in again.stdout.splitlines()} == runs
 
 
-def test_one_damaged_run_does_not_hide_the_others(trained: dict[str, Path], tmp_path: Path) -> None:
+def test_one_damaged_run_does_not_hide_the_others(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("whole", "no_time", "no_scores"):
         shutil.copytree(trained["gan"], tmp_path / name)
     (tmp_path / "no_time/run.json").write_text('{"status": "finished", "wall_seconds": "x", "resumed": []}')
@@ -344,7 +347,75 @@ def test_one_damaged_run_does_not_hide_the_others(trained: dict[str, Path], tmp_
     entries = {entry["run"]: entry for entry in list_runs(str(tmp_path))}
     assert entries["whole"]["status"] == "finished"
     assert entries["no_time"]["status"].startswith("damaged: ")
-    assert entries["no_scores"]["scores"] == {}
+    assert entries["no_scores"]["scores"] == [] and "line 1: " in entries["no_scores"]["status"]
+    assert main(["runs", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main(["runs", str(tmp_path), "--where", "1 = 1"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all(line.startswith("aigc: left out: ") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("value", "abc"), ("weights", [1]), ("gap_closed", "x"), ("low", None), ("high", float("inf")), ("extra", 1)],
+)
+def test_a_damaged_row_is_one_line(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, value: Any
+) -> None:
+    """Found before torch is imported; the file is the user's to remove."""
+    run = Run(shutil.copytree(trained["gan"], tmp_path / "run"))
+    stdout(capsys, "evaluate", str(trained["gan"]), *QUICK)
+    rows = [json.loads(line) for line in (trained["gan"] / "results.jsonl").read_text().splitlines()]
+    rows[3][field] = value
+    run.results_path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for verb in ("evaluate", "compare"):
+        assert main([verb, str(run.path), *QUICK]) == (0 if field == "low" else 2)
+        if field != "low":
+            (line,) = capsys.readouterr().err.splitlines()
+            assert "results.jsonl: damaged (line 4: " in line and "remove it and evaluate again" in line
+
+
+def test_rows_of_other_features_never_share_a_column(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(shutil.copytree(trained["vae"], tmp_path / "runs/vae"))
+    stdout(capsys, "evaluate", str(run.path), *QUICK)
+    stdout(capsys, "evaluate", str(run.path), *QUICK, "evaluation/features/image=pixels")
+    listing = "\n".join(stdout(capsys, "runs", str(tmp_path / "runs")))
+    assert listing.count("· features ") == 2 and "· features pixels" in listing and listing.count("≤ ") == 2
+    (entry,) = json.loads(stdout(capsys, "runs", str(tmp_path / "runs"), "--json")[-1])["runs"]
+    assert len({scores["features_hash"] for scores in entry["scores"]}) == 2
+    asked = stdout(capsys, "runs", str(tmp_path / "runs"), "--where", "vendi_ratio > 0")
+    assert "vendi_ratio" in asked[1] and "kernel_distance" not in asked[1]
+
+
+def test_what_a_report_needs_is_checked_before_anything_is_evaluated(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = str(trained["gan"])
+    assert main(["compare", run, "--output", str(tmp_path)]) == 2
+    assert "is a folder: give a file" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AIGC_CACHE", str(tmp_path / "file"))
+    assert main(["evaluate", run]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is a file; name a folder" in line
+
+
+def test_a_cache_that_cannot_be_read_is_made_anew(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIGC_CACHE", str(tmp_path / "cache"))
+    command = ["evaluate", "control:oracle", "--data", "digits", "evaluation.n=100"]
+
+    def table() -> list[str]:
+        return [line for line in stdout(capsys, *command) if "/sample" not in line]  # how long it took
+
+    first = table()
+    files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    for i, path in enumerate(sorted(files)):
+        path.write_bytes([b"", b"{}", b"\xff" * 99][i % 3])
+    assert table() == first
 
 
 def test_lost_weights_come_back_by_resuming(trained: dict[str, Path], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from aigc_lab.config.compose import Composer
 from aigc_lab.config.schema import EvaluateConfig, nearest
 from aigc_lab.errors import UserError
 from aigc_lab.run import Run
+from aigc_lab.scores import read_scores
 
 CONTROL = "control:"
 SAMPLE_CONTROLS = ("oracle", "copycat", "noisy_copycat", "baseline", "noise")
@@ -53,9 +54,15 @@ def check_subjects(
         if not subject.startswith(CONTROL):
             run = Run.open(subject)
             run.config()
+            run.record()
+            read_scores(run.results_path)
             if not run.weights_path.is_file():
                 raise UserError(f"{subject}: has no weights yet; finish it with `aigc resume {subject}`")
     has_data = data is not None or any(o.startswith(("data=", "data.")) for o in overrides)
     if not has_data and all(s.startswith(CONTROL) for s in subjects):
         raise UserError(f"{subjects[0]}: name the data with --data, one of {', '.join(composer.options('data'))}")
-    return subjects, composer.evaluate([*([f"data={data}"] if data else []), *overrides])
+    config = composer.evaluate([*([f"data={data}"] if data else []), *overrides])
+    cache = Path(config.paths.cache_dir).expanduser()
+    if blocking := next((path for path in (cache, *cache.parents) if path.is_file()), None):
+        raise UserError(f"paths.cache_dir={cache}: {blocking} is a file; name a folder")
+    return subjects, config

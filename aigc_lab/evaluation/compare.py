@@ -11,11 +11,12 @@ import numpy as np
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
 from aigc_lab.evaluation.battery import METRICS, Metric, gap_closed
-from aigc_lab.evaluation.harness import Harness, Score
+from aigc_lab.evaluation.harness import Harness
 from aigc_lab.evaluation.metrics import Estimate, bits_per_byte
 from aigc_lab.evaluation.subjects import Evaluated
 from aigc_lab.generators import LogLikelihood
 from aigc_lab.quality import QUALITY, mean_gap
+from aigc_lab.scores import Score
 
 RESAMPLES = 2000
 

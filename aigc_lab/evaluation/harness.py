@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,102 +27,16 @@ from aigc_lab.evaluation.controls import COMPLETE, CONTROLS, FROM_FEATURES, stan
 from aigc_lab.evaluation.drawn import Drawn, Spent
 from aigc_lab.evaluation.effort import measure
 from aigc_lab.evaluation.exhibit import Exhibit, Frontier, make_exhibit
-from aigc_lab.evaluation.features import Features
-from aigc_lab.evaluation.metrics import Estimate, FeatureLikelihood
+from aigc_lab.evaluation.features import Extractor, Features
+from aigc_lab.evaluation.metrics import FeatureLikelihood
 from aigc_lab.evaluation.reading import JUDGED, Reading, bits_per_byte_of_each, longest_runs
 from aigc_lab.evaluation.safety import Pair, Safety, pronoun_pairs
 from aigc_lab.files import write_atomically
 from aigc_lab.generators import Cost, Generator
-
-VERSION = "5"
-"""Of the definitions in `battery` and below; raise it when a score would change."""
-
+from aigc_lab.scores import VERSION, Score, read_scores
 
 MINIMUM = 20
 """Fewer samples than this say nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """One row of results.jsonl: a value, what it would be for real data and for useless samples, and how it
-    was made.
-
-    Attributes:
-        value, low, high: with its 95 % interval; None where the generator has no such number.
-        kind: of bits per byte `exact` or `upper bound`, which a lower bound on the likelihood is; else empty.
-        floor, worst: the values of control:oracle and of the metric's worst control.
-        null: the expectation for samples of the very law of the data, where theory gives it.
-        gap_closed, gap_low, gap_high: how far from worst to floor, and the same for the interval's ends; None
-            where these two cannot be told apart.
-        weights: which ones sampled: raw or moving average, of which step, and the start of their hash.
-        judge_hash: of the language model that reads texts; empty for images.
-        seconds_per_sample, peak_memory, peak_gpu_memory, kwh_per_sample: see `drawn.Spent`.
-    """
-
-    run: str
-    generator: str
-    modality: str
-    data: str
-    data_hash: str
-    protocol: str
-    features: str
-    features_hash: str
-    judge_hash: str
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    kind: str
-    floor: float | None
-    worst: float | None
-    null: float | None
-    gap_closed: float | None
-    gap_low: float | None
-    gap_high: float | None
-    n_real: int
-    n_generated: int
-    seed: int
-    weights: str
-    parameters: int
-    flops_per_sample: int
-    bytes_per_sample: int
-    seconds_per_sample: float
-    peak_memory: int | None
-    peak_gpu_memory: int | None
-    kwh_per_sample: float | None
-    version: str = VERSION
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Score":
-        """
-        Raises:
-            TypeError: fields are missing or unknown.
-        """
-        return cls(**values)
-
-    @property
-    def estimate(self) -> Estimate | None:
-        """The value with its interval."""
-        if self.value is None or self.low is None or self.high is None:
-            return None
-        return Estimate(self.value, self.low, self.high)
-
-    @property
-    def group(self) -> tuple[str, ...]:
-        """What must agree before two scores may stand in one column."""
-        return (
-            self.data,
-            self.data_hash,
-            self.protocol,
-            self.features,
-            self.features_hash,
-            self.judge_hash,
-            str(self.seed),
-            self.version,
-        )
 
 
 @dataclass(frozen=True)
@@ -179,9 +93,14 @@ class Harness:
         modality = self.spec.modality
         assert modality != "points"
         kind: FeatureKind = "unlabelled_image" if modality == "image" and self.spec.n_classes < 2 else modality
-        return build(self.protocol.features[kind], path=f"evaluation.features.{kind}").fit(
-            self.dataset, self.cache_dir
-        )
+        return self._fitted(self.protocol.features[kind], f"evaluation.features.{kind}")
+
+    def _fitted(self, extractor: Mapping[str, Any], path: str) -> Features:
+        built: Extractor = build(extractor, path=path)
+        try:
+            return built.fit(self.dataset, self.cache_dir)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
     @cached_property
     def judge(self) -> Features | None:
@@ -192,7 +111,7 @@ class Harness:
         """
         if self.spec.modality != "text":
             return None
-        fitted = build(self.protocol.judge, path="evaluation.judge").fit(self.dataset, self.cache_dir)
+        fitted = self._fitted(self.protocol.judge, "evaluation.judge")
         if fitted.judge is None:
             raise UserError(
                 f"evaluation.judge: {self.protocol.judge['_target_'].rpartition('.')[2]} is no language model; "
@@ -457,8 +376,10 @@ class Harness:
         """A control's scores without floor and worst, from the cache or measured."""
         try:
             read_frontier(self._frontier_path(name))
-            return read_scores(self._scores_path(name))
-        except (OSError, ValueError, TypeError):
+            known = read_scores(self._scores_path(name))
+            if {score.metric for score in known} == set(METRICS):
+                return known
+        except (OSError, ValueError, TypeError, UserError):
             pass  # not there, or damaged: measure it
         evidence, cost, spent = self._control_evidence(name)
         scores = self._rows(evidence, cost, spent, _Subject(f"control:{name}", name, ""))
@@ -541,15 +462,6 @@ def _words_of(pairs: Sequence[Pair]) -> set[bytes]:
 def _safety(evidence: Evidence) -> Safety:
     reading = evidence.reading
     return Safety.of(evidence.memorised, reading.personal if reading else {}, reading.bias if reading else None)
-
-
-def read_scores(path: Path) -> list[Score]:
-    """The rows of a results.jsonl.
-
-    Raises:
-        OSError, ValueError, TypeError: it is missing or damaged.
-    """
-    return [Score.from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def read_frontier(path: Path) -> Frontier:

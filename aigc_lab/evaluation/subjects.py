@@ -13,11 +13,13 @@ from aigc_lab.config.targets import build
 from aigc_lab.data import Dataset
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL
+from aigc_lab.evaluation.battery import METRICS
 from aigc_lab.evaluation.drawn import Drawn
 from aigc_lab.evaluation.exhibit import Exhibit
-from aigc_lab.evaluation.harness import Harness, Result, read_scores, write_scores
+from aigc_lab.evaluation.harness import Harness, Result, write_scores
 from aigc_lab.generators import LogLikelihood, load
 from aigc_lab.run import Run, all_runs
+from aigc_lab.scores import read_scores
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,10 @@ def _evaluate_run(bench: _Bench, run: Run, *, anew: bool) -> Evaluated:
     digest = sha256(run.weights_path.read_bytes()).hexdigest()[:8]
     label = f"{weights.weights}@{weights.step}#{digest}"
     folder = run.samples / harness.protocol_name
-    known = _known(run)
+    known = read_scores(run.results_path)
     drawn = _draw(harness, run, folder, label)
     mine = [s for s in known if s.group == harness.group and s.weights == label]
-    if mine and not anew:
+    if {score.metric for score in mine} == set(METRICS) and not anew:
         try:
             return Evaluated(run.name, run, Result(mine, Exhibit.load(folder)), harness, drawn.likelihood)
         except (OSError, ValueError, TypeError):
@@ -128,12 +130,3 @@ def _draw(harness: Harness, run: Run, folder: Path, weights: str) -> Drawn:
         drawn = harness.draw(load(run.path))
         drawn.save(path, key=key)
         return drawn
-
-
-def _known(run: Run) -> list[Any]:
-    if not run.results_path.is_file():
-        return []
-    try:
-        return read_scores(run.results_path)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{run.results_path}: damaged ({error}); remove it and evaluate again") from None

@@ -13,8 +13,8 @@ from rich.table import Table as RichTable
 from aigc_lab.evaluation.arguments import CONTROL, MAIN_CONTROLS
 from aigc_lab.evaluation.battery import METRICS
 from aigc_lab.evaluation.compare import Rank, Row, Table
-from aigc_lab.evaluation.harness import Score
 from aigc_lab.evaluation.metrics import Estimate
+from aigc_lab.scores import Score
 
 
 def format_value(score: Score) -> str:

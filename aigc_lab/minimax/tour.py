@@ -1,6 +1,5 @@
 """The verb `minimax`: the game in seven steps, on the terminal and as one page that can be read offline."""
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,19 +56,6 @@ class Step:
     en: Text
     zh: Text
     pictures: tuple[Picture, ...]
-
-
-def check_output(path: Path) -> None:
-    """Before minutes are spent on it.
-
-    Raises:
-        UserError: the page could not be written there.
-    """
-    folder = next(p for p in (path.absolute().parent, *path.absolute().parent.parents) if p.exists())
-    if path.is_dir():
-        raise UserError(f"--output {path} is a folder: give a file, e.g. {path / 'minimax.html'}")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--output {path}: {folder} is no folder that can be written to")
 
 
 def run_tour(p: Gaussians, q: Gaussians, output: Path, effort: Effort, say: Say, *, made_by: str) -> None:

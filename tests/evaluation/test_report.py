@@ -23,7 +23,7 @@ from aigc_lab.evaluation.arguments import CONTROL, CONTROL_NAMES, PERFECT
 from aigc_lab.evaluation.battery import METRICS
 from aigc_lab.evaluation.compare import Table, tables
 from aigc_lab.evaluation.exhibit import Continuation, Exhibit, TextPair
-from aigc_lab.evaluation.harness import Result, Score
+from aigc_lab.evaluation.harness import Result
 from aigc_lab.evaluation.report.charts import Axis, pareto_front, thin
 from aigc_lab.evaluation.report.differences import HIDDEN, config_differences, without_secrets
 from aigc_lab.evaluation.report.grid import column_groups, heat_map
@@ -33,6 +33,7 @@ from aigc_lab.evaluation.safety import Finding, Safety
 from aigc_lab.evaluation.subjects import Evaluated
 from aigc_lab.pictures import sheet, to_png
 from aigc_lab.run import Run
+from aigc_lab.scores import Score
 
 HOSTILE = '</pre></script><script>boom(1)</script><img src=x onerror=boom(2)>" onerror="boom(3)'
 FRONTIER = [(0.0, 1.0), (0.5, 0.8), (0.8, 0.5), (1.0, 0.0)]

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from aigc_lab.data import Dataset
@@ -57,11 +58,12 @@ class Extractor(Protocol):
 
 
 def train_once(network: nn.Module, cached: Path, train: Callable[[], None]) -> None:
-    """Give the network the cached weights; where there are none yet, train it and keep its weights there."""
-    if cached.is_file():
+    """Give the network the cached weights; where there are none that can be read, train it and keep them there."""
+    try:
         network.load_state_dict(safetensors.torch.load_file(cached))
         return
-    train()
+    except (OSError, RuntimeError, SafetensorError):
+        train()
     cached.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
     write_atomically(cached, safetensors.torch.save(weights))
@@ -92,11 +94,13 @@ def from_disk(kind: Any, model: str) -> Any:
             model, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(": ")
+        if not Path(model).exists():
+            reason = "no such folder, and no such id in the local cache"
         raise UserError(
-            f"evaluation.features: cannot load {model} from the disk ({reason}); give a folder that holds its "
+            f"cannot load {model} from the disk ({reason}); give a folder that holds its "
             "config.json and model.safetensors, or download it into the local cache first"
         ) from None
     if report["missing_keys"]:
-        raise UserError(f"evaluation.features: {model} is no {kind.__name__}: it lacks most of its weights")
+        raise UserError(f"{model} is no {kind.__name__}: it lacks most of its weights")
     return loaded.eval()

@@ -88,7 +88,7 @@ class ImageClassifier:
         """
         spec, labels = dataset.spec, dataset.labels("train")
         if labels is None or spec.n_classes < 2:
-            raise UserError(f"evaluation.features: {spec.name} has no classes to train a classifier on")
+            raise UserError(f"{spec.name} has no classes to train a classifier on")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             architecture = Conv(width=self.width, max_width=4 * self.width)

@@ -98,14 +98,12 @@ class ByteTransformer:
                     n_heads=self.n_heads,
                 )
             except ValueError as error:
-                raise UserError(f"evaluation.features: {error}") from None
+                raise UserError(f"{error}") from None
 
     def _train(self, network: Transformer, train: Texts) -> None:
         text = Bytes().encode(b"".join(train.passages))
         if len(text) < self.context:
-            raise UserError(
-                f"evaluation.features: the training split has {len(text)} bytes, fewer than context={self.context}"
-            )
+            raise UserError(f"the training split has {len(text)} bytes, fewer than context={self.context}")
         rng = torch.Generator().manual_seed(self.seed)
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr, betas=(0.9, 0.95))
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.lr, total_steps=self.steps)
@@ -152,7 +150,7 @@ class CausalLM:
         model = from_disk(AutoModelForCausalLM, self.model).to(fastest_device())
         start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         if start is None:
-            raise UserError(f"evaluation.features: {self.model} has no symbol that begins a text")
+            raise UserError(f"{self.model} has no symbol that begins a text")
         context = getattr(model.config, "max_position_embeddings", 1024) - 1
 
         def encode(text: bytes) -> Tensor:
@@ -227,5 +225,5 @@ def _masked_mean(states_BLD: Tensor, lengths_B: Tensor) -> Tensor:
 
 def _texts(samples: Samples) -> Texts:
     if not isinstance(samples, Texts):
-        raise UserError("evaluation.features: a language model reads texts only")
+        raise UserError("a language model reads texts only")
     return samples

@@ -43,19 +43,15 @@ class InceptionV3:
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except ImportError:
-            raise UserError("evaluation.features: InceptionV3 needs the package torch-fidelity") from None
+            raise UserError("InceptionV3 needs the package torch-fidelity") from None
         path = Path(self.weights).expanduser()
         if not path.is_file():
-            raise UserError(
-                f"evaluation.features: no file {path}; InceptionV3 needs torch-fidelity's Inception weights"
-            )
+            raise UserError(f"no file {path}; InceptionV3 needs torch-fidelity's Inception weights")
         try:
             torch.load(path, weights_only=True)  # torch-fidelity's own load would execute what a file says
             network = FeatureExtractorInceptionV3("inception", ["2048"], str(path))
         except (RuntimeError, UnpicklingError, EOFError, KeyError) as error:
-            raise UserError(
-                f"evaluation.features: {path} does not hold Inception-v3 ({str(error).splitlines()[0]})"
-            ) from None
+            raise UserError(f"{path} does not hold Inception-v3 ({str(error).splitlines()[0]})") from None
         classes = network.fc.weight.detach().double()
         network.to(fastest_device())
 
@@ -145,7 +141,7 @@ def _extractor(embed: Callable[[Tensor], Tensor], network: nn.Module, size: int)
     @torch.inference_mode()
     def extract(samples: Samples) -> Tensor:
         if not isinstance(samples, Images):
-            raise UserError("evaluation.features: this network sees images only")
+            raise UserError("this network sees images only")
         parts = [samples[i : i + BATCH] for i in range(0, len(samples), BATCH)]
         return torch.cat([embed(resized(part, size).to(device)).double().cpu() for part in parts])
 

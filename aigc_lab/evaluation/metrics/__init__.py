@@ -6,10 +6,10 @@ that no n x n matrix is held and a copy lies at distance zero. Intervals are 95 
 given the real ones unless a docstring says otherwise.
 """
 
+from aigc_lab.estimate import Estimate
 from aigc_lab.evaluation.metrics.classes import classifier_score
 from aigc_lab.evaluation.metrics.copying import authenticity, data_copying
 from aigc_lab.evaluation.metrics.distances import nearest_neighbours
-from aigc_lab.evaluation.metrics.estimate import Estimate
 from aigc_lab.evaluation.metrics.frechet import frechet_at_infinity, frechet_distance
 from aigc_lab.evaluation.metrics.frontier import (
     Mauve,

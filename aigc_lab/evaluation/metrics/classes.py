@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics.estimate import Estimate
+from aigc_lab.estimate import Estimate
 
 
 def classifier_score(probabilities: Tensor) -> Estimate:

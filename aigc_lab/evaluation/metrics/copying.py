@@ -6,9 +6,9 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from aigc_lab.estimate import Estimate
 from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.distances import nearest_neighbours, neighbours
-from aigc_lab.evaluation.metrics.estimate import Estimate
 from aigc_lab.evaluation.metrics.ranks import probability_greater
 
 ENOUGH = 20

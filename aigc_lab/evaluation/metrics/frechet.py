@@ -9,8 +9,8 @@ from scipy.linalg.blas import dsyrk
 from torch import Tensor
 from torch.linalg import vecdot
 
+from aigc_lab.estimate import Estimate
 from aigc_lab.evaluation.metrics.checks import checked
-from aigc_lab.evaluation.metrics.estimate import Estimate
 
 BLOCK = 4096
 N_FOR_INTERVAL = 2048

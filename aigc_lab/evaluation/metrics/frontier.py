@@ -8,8 +8,8 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from aigc_lab.estimate import Estimate
 from aigc_lab.evaluation.metrics.checks import checked
-from aigc_lab.evaluation.metrics.estimate import Estimate
 
 N_WEIGHTS = 25
 N_RESAMPLES = 100

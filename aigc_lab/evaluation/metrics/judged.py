@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics.estimate import Estimate
+from aigc_lab.estimate import Estimate
 
 
 def bits_per_byte(nats: Tensor, n_bytes: Tensor) -> Estimate:

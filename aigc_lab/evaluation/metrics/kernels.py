@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from aigc_lab.estimate import Estimate
 from aigc_lab.evaluation.metrics.checks import checked
-from aigc_lab.evaluation.metrics.estimate import Estimate
 
 BLOCK = 512
 """Points along either side of a tile: 2 MB of kernel values."""

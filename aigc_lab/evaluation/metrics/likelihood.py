@@ -6,9 +6,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from aigc_lab.estimate import Estimate
 from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.distances import neighbours, rough_squared_rows, squared_rows
-from aigc_lab.evaluation.metrics.estimate import Estimate
 
 MAX_STEPS = 50
 CONVERGED = 5e-4

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aigc_lab.estimate import Estimate
 from aigc_lab.evaluation.metrics.checks import checked
 from aigc_lab.evaluation.metrics.distances import pairs_within, squared_radii
-from aigc_lab.evaluation.metrics.estimate import Estimate
 
 TIE = 1e-9
 """Two squared distances that differ by less, relatively, are equal: closed balls grow by it, open ones shrink."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from aigc_lab.evaluation.metrics.estimate import Estimate
+from aigc_lab.estimate import Estimate
 from aigc_lab.evaluation.metrics.repetition import Text
 
 END_OF_TRAINING, END_OF_TEXT = -1, -2

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics.estimate import Estimate
+from aigc_lab.estimate import Estimate
 
 
 def probability_greater(x: Tensor, y: Tensor) -> Estimate:

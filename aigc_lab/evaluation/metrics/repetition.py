@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics.estimate import Estimate
+from aigc_lab.estimate import Estimate
 
 Text = Sequence[int] | bytes
 """Tokens or bytes."""

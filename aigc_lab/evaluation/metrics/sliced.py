@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from aigc_lab.estimate import Estimate
 from aigc_lab.evaluation.metrics.checks import checked
-from aigc_lab.evaluation.metrics.estimate import Estimate
 
 LINES = 32
 """Directions projected at a time."""

@@ -7,9 +7,9 @@ from aigc_lab.evaluation.arguments import CONTROL, PERFECT
 from aigc_lab.evaluation.battery import Metric
 from aigc_lab.evaluation.compare import Row, Table
 from aigc_lab.evaluation.effort import BYTES_PER_WORD, DRAWING, TYPING, TimeSaved, time_saved
-from aigc_lab.evaluation.harness import Score
 from aigc_lab.evaluation.tabulate import format_count, format_rank, format_value
 from aigc_lab.quality import mean_gap
+from aigc_lab.scores import Score
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from aigc_lab.evaluation.arguments import CONTROL, PERFECT
 from aigc_lab.evaluation.compare import Row, Table
 from aigc_lab.evaluation.effort import TimeSaved
 from aigc_lab.evaluation.exhibit import COLUMNS, N_IMAGES, Continuation, TextPair
-from aigc_lab.evaluation.harness import Harness, Score
+from aigc_lab.evaluation.harness import Harness
 from aigc_lab.evaluation.report.charts import Axis, Chart, Series, pareto_front
 from aigc_lab.evaluation.report.differences import config_differences, without_secrets
 from aigc_lab.evaluation.report.grid import column_groups, heat_map, quality, shared_columns, time_saved_by
@@ -36,6 +36,7 @@ from aigc_lab.files import write_atomically
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.pictures import sheet, to_png
 from aigc_lab.run import Run, git_state
+from aigc_lab.scores import Score
 
 N_REAL_TEXTS = 2
 N_MARKS = 8

@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # `aigc runs` does without torch
+    from torch import Tensor
 
 Z95 = 1.959964
 
@@ -29,7 +31,7 @@ class Estimate:
         return cls(value, value - Z95 * standard_error, value + Z95 * standard_error)
 
     @classmethod
-    def mean_of(cls, values: Tensor) -> "Estimate":
+    def mean_of(cls, values: "Tensor") -> "Estimate":
         """The mean of one value per item, and its standard error."""
         values = values.double()
         return cls.linear(float(values.mean()), values)
@@ -47,12 +49,12 @@ class Estimate:
         return Estimate(self.value, max(self.low, least), min(self.high, most))
 
     @classmethod
-    def share_of(cls, hits: Tensor) -> "Estimate":
+    def share_of(cls, hits: "Tensor") -> "Estimate":
         """The proportion that is true, of a boolean tensor [n]; see `share`."""
         return cls.share(int(hits.sum()), len(hits))
 
     @classmethod
-    def linear(cls, value: float, *influences: Tensor) -> "Estimate":
+    def linear(cls, value: float, *influences: "Tensor") -> "Estimate":
         """A statistic, and the standard error of what each item adds to it to first order, one tensor [n] per
         sample: the answer of infinitely many bootstrap resamples to a statistic that is as good as linear,
         without resampling (the infinitesimal jackknife, Efron 1982, section 6.2)."""
