@@ -104,6 +104,8 @@ def export(run: Run, folder: Path) -> None:
     if not isinstance(generator, Autoregressive) or generator.spec.tokenizer is None:
         raise UserError(f"{run.path}: is no language model of texts; only those can be exported")
     try:
+        if not isinstance(generator.network, Transformer):
+            raise ValueError("is of transformers already")
         config, tensors = to_transformers(generator.network)
         library = to_tokenizers(generator.spec.tokenizer)
     except ValueError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUIET, TINY
+from conftest import QUICK, QUIET, TINY
 from PIL import Image
 
 import aigc_lab
@@ -22,8 +22,6 @@ from aigc_lab.cli import aigc, main
 from aigc_lab.evaluation.arguments import CONTROL_NAMES
 from aigc_lab.listing import list_runs
 from aigc_lab.run import Run
-
-QUICK = ("evaluation.n=60", "evaluation.judge.steps=10", "evaluation.judge.context=32")
 
 
 @pytest.fixture(autouse=True)

@@ -26,8 +26,8 @@ class PretrainedCache:
 class Pretrained(nn.Module):
     """A model of `transformers`, its weights from a folder or the local cache. No code that comes with it is run.
 
-    The alphabet is the tokenizer's V symbols and `start`, which is the model's own symbol for the beginning of a text
-    where it is read, and the one for the end where it is predicted.
+    The alphabet is the tokenizer's V symbols and `start`: where it is read, the model's own symbol that begins a
+    text, and where it is predicted, the one that ends it.
 
     Args:
         path: a folder, or the id of a model in the local cache.
@@ -35,8 +35,8 @@ class Pretrained(nn.Module):
         vocab_size: V.
 
     Raises:
-        ValueError: it is not there, no causal language model, knows fewer positions or symbols, or does not say how
-            a text begins.
+        ValueError: it is not there, no causal language model, knows fewer positions or symbols, or does not say
+            how a text begins.
     """
 
     def __init__(self, path: str, *, context: int, vocab_size: int) -> None:
@@ -50,7 +50,8 @@ class Pretrained(nn.Module):
         except (OSError, ValueError, ImportError, KeyError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(
-                f"model.path={path}: cannot be loaded ({reason}); give a folder with config.json and model.safetensors"
+                f"model.path={path}: cannot be loaded ({reason}); give a folder that holds its config.json and "
+                "model.safetensors"
             ) from None
         config = self.model.config
         known = getattr(config, "max_position_embeddings", context)
@@ -58,7 +59,7 @@ class Pretrained(nn.Module):
             raise ValueError(f"data.context={context}: {path} knows {known} positions; choose at most as many")
         if config.vocab_size < vocab_size:
             raise ValueError(
-                f"data/tokenizer has {vocab_size} symbols and {path} {config.vocab_size}; take the model's own with "
+                f"data/tokenizer has {vocab_size} symbols and {path} {config.vocab_size}; take the model's own: "
                 f"data/tokenizer=hf data.tokenizer.path={path}"
             )
         begin, end = config.bos_token_id, config.eos_token_id
@@ -75,8 +76,8 @@ class Pretrained(nn.Module):
     def forward(
         self, symbols_BL: Tensor, cache: PretrainedCache | None = None, *, documents_BL: Tensor | None = None
     ) -> Tensor:
-        """Logits [B, L, V + 1]; see `Transformer.forward`. The last document of a row is the one that is read: what
-        stands before it is padding."""
+        """Logits [B, L, V + 1]; see `Transformer.forward`. The last document of a row is read: what stands before
+        it is padding."""
         seen = cache.length if cache else 0
         length = symbols_BL.shape[1]
         assert seen + length <= self.context, f"{seen + length} positions exceed the context {self.context}"
