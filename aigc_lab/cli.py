@@ -95,6 +95,21 @@ def resume(run: str) -> None:
     announce(opened.path)
 
 
+def decoding(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `aigc_lab.decoding.Sampling`; None where not given."""
+    for option in reversed(
+        [
+            click.option("--temperature", type=click.FloatRange(0), help="0: the likeliest symbol [1]."),
+            click.option("--top-k", type=click.IntRange(1), help="Draw from the k likeliest symbols."),
+            click.option("--top-p", type=click.FloatRange(0, 1), help="Draw from the likeliest of this mass."),
+            click.option("--min-p", type=click.FloatRange(0, 1, max_open=True), help="Least share of the top's."),
+            click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), help="1: none."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 @verb()
 @click.argument("run")
 @click.option("-n", default=16, show_default=True, type=click.IntRange(1), help="How many samples.")
@@ -102,8 +117,9 @@ def resume(run: str) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of RUN/samples/.")
 @click.option("--prompt", default="", help="Text to continue (text models).")
 @click.option("--length", type=click.IntRange(1), help="Symbols to write (text models).")
-@click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0), help="(text models)")
-@click.option("--top-k", type=click.IntRange(1), help="Draw from the k likeliest symbols (text models).")
+@decoding
+@click.option("--beams", "n_beams", type=click.IntRange(2), help="Search for the likeliest text instead.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End a text where this would stand; may be repeated.")
 def sample(run: str, n: int, seed: int, output: Path | None, **text_options: Any) -> None:
     """Sample a RUN: images as a PNG sheet, texts on the terminal and as a file."""
     from aigc_lab.run import Run
@@ -114,6 +130,28 @@ def sample(run: str, n: int, seed: int, output: Path | None, **text_options: Any
     from aigc_lab.sampling import sample_to_file
 
     print(f"samples: {sample_to_file(opened, n=n, seed=seed, output=output, **text_options)}")
+
+
+@verb()
+@click.argument("run")
+@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="A new folder.")
+def export(run: str, folder: Path) -> None:
+    """Write the language model of a RUN as a folder that Hugging Face's transformers opens.
+
+    \b
+    AutoModelForCausalLM.from_pretrained(FOLDER); AutoTokenizer.from_pretrained(FOLDER)
+    """
+    from aigc_lab.run import Run
+
+    opened = Run.open(run)
+    opened.config()
+    if folder.exists():
+        raise UserError(f"--to {folder}: exists already; name a new folder")
+    say(f"exporting {opened.path.name} (importing torch)")
+    from aigc_lab.huggingface import export as write_folder
+
+    write_folder(opened, folder)
+    print(f"model: {folder}")
 
 
 every_metric = click.option(

@@ -1,17 +1,27 @@
 """Writing files so that a reader, or a run killed half-way, never sees half a file."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from aigc_lab.errors import UserError
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write to a temporary file in the same folder, flush it to the disk, rename it over `path`."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write in pieces; it takes the place of `path` when the block ends, as in `write_atomically`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -23,11 +23,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from aigc_lab.config.targets import build
 from aigc_lab.data.samples import Images, Points, Samples, Texts, join
 from aigc_lab.data.spec import DataSpec
+from aigc_lab.data.tokens import whole
+from aigc_lab.decoding import Sampling, stream, write
 from aigc_lab.errors import UserError
 from aigc_lab.minimax.sampled import latents
 from aigc_lab.nets.architecture import Architecture
+from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.nets.transformer import Transformer
-from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit, uniform
+from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit
 from aigc_lab.objectives.variational import gaussian_kl, gaussian_log_density, importance_weighted_bound
 from aigc_lab.run import Run
 from aigc_lab.types import PositiveInt
@@ -135,68 +138,76 @@ class NeuralGenerator(nn.Module, ABC):
 class Autoregressive(NeuralGenerator):
     """p(x) = Π p(x_i | start, x_1 .. x_{i-1}): texts symbol by symbol, images pixel by pixel in raster order."""
 
-    def __init__(self, *, spec: DataSpec, network: Transformer) -> None:
+    def __init__(self, *, spec: DataSpec, network: Transformer | Pretrained) -> None:
         super().__init__(spec)
         _require(spec, "image", "text")
         self.network = network
 
     def logits(self, symbols_BL: Tensor) -> Tensor:
-        """Logits [B, L, V] of each symbol given those before it."""
-        start = torch.full_like(symbols_BL[:, :1], self.network.start)
-        return self.network(torch.cat([start, symbols_BL[:, :-1]], 1))
+        """Logits [B, L, V] of each symbol given those before it, and that the item goes on."""
+        return self.network(behind_start(symbols_BL, self.network.start))[..., : self.network.start]
 
-    @torch.inference_mode()
     def continue_symbols(
-        self,
-        prompt_BP: Tensor,
-        length: int,
-        *,
-        rng: torch.Generator,
-        temperature: float = 1.0,
-        top_k: int | None = None,
+        self, prompt_BP: Tensor, length: int, *, rng: torch.Generator, sampling: Sampling | None = None
     ) -> Tensor:
-        """Append `length` symbols to each prompt (which may be empty), [B, P + length].
-
-        Past the network's context, the older half of what it sees is dropped and the newer half read again.
-        """
-        start = torch.full((len(prompt_BP), 1), self.network.start, device=self.device)
-        symbols = prompt_BP.to(self.device)
-        half = self.network.context // 2
+        """Append `length` symbols of the model's own law, or of a `sampling` of it, to each prompt (which may be
+        empty): [B, P + length]. See `aigc_lab.decoding`."""
+        seeds = torch.randint(2**62, (len(prompt_BP),), generator=rng).tolist()
         with evaluating(self):
-            cache = self.network.new_cache(len(symbols))
-            unread = torch.cat(
-                [start, symbols[:, -self.network.context + 1 :] if symbols.shape[1] else symbols], 1
+            written = write(
+                self.network, list(prompt_BP), seeds=seeds, sampling=sampling or Sampling(), length=length
             )
-            for _ in range(length):
-                if cache.length + unread.shape[1] > self.network.context:
-                    cache.length = 0
-                    unread = torch.cat([start, symbols[:, -half:]], 1)
-                unread = draw(self.network(unread, cache)[:, -1], rng, temperature=temperature, top_k=top_k)[
-                    :, None
-                ]
-                symbols = torch.cat([symbols, unread], 1)
-        return symbols
+        return torch.cat([prompt_BP, torch.tensor(written).view(len(prompt_BP), length)], 1)
+
+    def continue_bytes(self, prompt_BP: Tensor, n_bytes: int, *, rng: torch.Generator) -> Tensor:
+        """Append symbols of a text until every prompt has at least `n_bytes` bytes more, [B, P + L]."""
+        assert self.spec.tokenizer is not None
+        sizes, columns = self.spec.tokenizer.sizes, list(prompt_BP.unbind(1))
+        seeds = torch.randint(2**62, (len(prompt_BP),), generator=rng).tolist()
+        written = torch.zeros(len(prompt_BP), dtype=torch.long)
+        with evaluating(self):
+            following = stream(self.network, list(prompt_BP), seeds=seeds, sampling=Sampling(), length=n_bytes)
+            for symbols in following:  # a symbol has a byte at least, or is never drawn
+                columns.append(symbols)
+                written += sizes[symbols]
+                if written.min() >= n_bytes:
+                    break
+        return torch.stack(columns, 1)
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
-        length = self.spec.passage if self.modality == "text" else self.spec.length
         empty = torch.zeros(n, 0, dtype=torch.long)
-        samples = self.spec.decode(self.continue_symbols(empty, length, rng=rng))
-        if isinstance(samples, Texts):  # a character may take several bytes
-            samples = Texts([passage[: self.spec.passage] for passage in samples.passages])
-        return samples
+        if self.modality == "image":
+            return self.spec.decode(self.continue_symbols(empty, self.spec.length, rng=rng))
+        samples = self.spec.decode(self.continue_bytes(empty, self.spec.passage, rng=rng))
+        assert isinstance(samples, Texts)
+        return Texts([whole(passage[: self.spec.passage]) for passage in samples.passages])
 
     @torch.inference_mode()
     def log_likelihood(
         self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
     ) -> LogLikelihood:
-        """Exact. A text longer than the context is read in windows: each symbol is scored once, with at
-        least half a context before it (or the beginning of the text)."""
+        """Exact, or a bound where a text can be written in several ways (`Tokenizer.one_spelling`). A text longer
+        than the context is read in windows: each symbol is scored once, with at least half a context before it
+        (or the beginning of the text)."""
         with evaluating(self):
             log_p = symbol_log_p(
                 self.logits, self.spec.encode(batch), context=self.network.context, device=self.device
             )
         nats = torch.tensor([float(p.sum()) for p in log_p], dtype=torch.float64)
-        return LogLikelihood(nats, torch.tensor(batch.bytes_per_item()), "exact")
+        exact = self.spec.tokenizer is None or self.spec.tokenizer.one_spelling
+        return LogLikelihood(nats, torch.tensor(batch.bytes_per_item()), "exact" if exact else "lower bound")
+
+
+class PretrainedText(Autoregressive):
+    """A causal language model of Hugging Face's kind; see `aigc_lab.nets.pretrained`.
+
+    Args:
+        path: a folder, or the id of a model in the local cache; whoever opens a run of it needs it too.
+    """
+
+    def __init__(self, *, spec: DataSpec, path: str) -> None:
+        _require(spec, "text")
+        super().__init__(spec=spec, network=Pretrained(path, context=spec.length, vocab_size=spec.vocab_size))
 
 
 class Implicit(NeuralGenerator):
@@ -341,7 +352,7 @@ class LatentVariable(NeuralGenerator):
 
 
 GENERATORS: Mapping[str, type[NeuralGenerator]] = {
-    c.__name__: c for c in (Autoregressive, Implicit, LatentVariable)
+    c.__name__: c for c in (Autoregressive, PretrainedText, Implicit, LatentVariable)
 }
 
 
@@ -413,20 +424,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-def draw(logits: Tensor, rng: torch.Generator, *, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
-    """One symbol per row of logits [B, V], int64 [B], by inversion of the distribution function.
-
-    Temperature 0 takes the most likely symbol; `top_k` keeps the k most likely. The random numbers come
-    from the CPU whatever the device: the same seed, the same text.
-    """
-    if temperature == 0:
-        return logits.argmax(-1)
-    logits = logits.double() / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], -math.inf)
-    cumulative = logits.softmax(-1).cumsum(-1)
-    threshold = uniform(torch.Size([len(logits), 1]), rng, cumulative) * cumulative[:, -1:]
-    return (cumulative <= threshold).sum(-1).clamp(max=logits.shape[-1] - 1)
+def behind_start(symbols_BL: Tensor, start: int) -> Tensor:
+    """What a network reads to predict each symbol: the start symbol, then all but the last."""
+    return torch.cat([torch.full_like(symbols_BL[:, :1], start), symbols_BL[:, :-1]], 1)
 
 
 def sliding_windows(length: int, context: int) -> Iterator[tuple[int, int, int]]:

@@ -18,7 +18,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -190,7 +190,8 @@ class Run:
     def write_weights(self, serialised: bytes, weights: Weights) -> None:
         """Export the sampling weights; the description comes last, so it never describes what is not there."""
         write_atomically(self.weights_path, serialised)
-        write_atomically(self.weights_path.with_suffix(".json"), _json(asdict(weights)))
+        description = vars(weights) | {"spec": weights.spec.to_json()}
+        write_atomically(self.weights_path.with_suffix(".json"), _json(description))
 
     def latest_checkpoint(self) -> Path | None:
         """The newest training state, or None."""

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import platform
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -74,12 +75,15 @@ def resume(run: Run) -> Run:
     config = run.config()
     parts = _build(config, run.path)
     now_hash = parts.dataset.spec.content_hash
-    recorded = run.record().get("data", {}).get("content_hash", now_hash)
-    if recorded != now_hash:
+    recorded = run.record().get("data", {})
+    if (before := recorded.get("content_hash", now_hash)) != now_hash:
         raise UserError(
             f"{run.path}: the data has changed since the run began "
-            f"(content hash {recorded[:12]}, now {now_hash[:12]})"
+            f"(content hash {before[:12]}, now {now_hash[:12]})"
         )
+    symbols = parts.dataset.spec.summary()["tokenizer"]
+    if recorded.get("tokenizer", symbols) != symbols:
+        raise UserError(f"{run.path}: the tokenizer has changed since the run began")
     return _fit(run, config, parts)
 
 
@@ -111,7 +115,7 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
             f"trainer.devices={settings.devices}: this machine has {torch.cuda.device_count()} CUDA GPUs; "
             "train on the CPU with trainer=cpu"
         )
-    dataset: Dataset = build(config.data, path="data")
+    dataset: Dataset = build(config.data, path="data", supplied={"cache_dir": config.paths.cache})
     world_size = settings.devices * settings.num_nodes
     if dataset.batch_size % world_size:
         raise UserError(
@@ -125,6 +129,7 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
         max_steps=settings.max_steps,
         seed=config.seed,
         gradient_clip_val=settings.gradient_clip_val,
+        micro_batches=settings.micro_batches,
         log_every_n_steps=settings.log_every_n_steps,
     )
     torch.manual_seed(fold(config.seed, _INITIALISATION))
@@ -141,6 +146,13 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
             f"trainer.precision=bf16-true: {type(module).__name__} keeps its weights in float32; "
             "train with trainer.precision=bf16-mixed"
         )
+    if settings.micro_batches > 1 and not module.can_split:
+        raise UserError(
+            f"trainer.micro_batches={settings.micro_batches}: {type(module).__name__} takes a batch as a whole; "
+            "train with trainer.micro_batches=1"
+        )
+    if settings.compile and settings.accelerator == "cpu" and not (os.environ.get("CXX") or shutil.which("g++")):
+        raise UserError("trainer.compile=true: needs a C++ compiler for the CPU; install g++, or train without")
     return dataset, module
 
 
@@ -153,7 +165,7 @@ def _fit(run: Run, config: Config, parts: _Parts) -> Run:
         remove_temporaries(run.path)
         before = run.record()
         resumed = [*before["resumed"], now()] if "data" in before else []
-        data, device = parts.dataset.spec.to_json(), device_name(config.trainer)
+        data, device = parts.dataset.spec.summary(), device_name(config.trainer)
         run.update(status="running", data=data, device=device, resumed=resumed)
         began = time.monotonic()
         os.environ[RUN_DIR] = str(run.path)
@@ -171,6 +183,10 @@ def _fit(run: Run, config: Config, parts: _Parts) -> Run:
 
 def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
     settings, module, checkpoint = config.trainer, parts.module, run.latest_checkpoint()
+    if settings.max_steps == 0:  # a pretrained model as it is
+        if global_rank() == 0:
+            _export(run, module, module.state_dict(), step=0)
+        return
     next_step = int(checkpoint.stem.removeprefix("step_")) if checkpoint else 0
     if checkpoint and next_step >= settings.max_steps:  # killed between the last checkpoint and the export
         _export(run, module, AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"], step=next_step)
@@ -200,6 +216,8 @@ def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
         use_distributed_sampler=False,
     )
     loaders = _Loaders(config, parts.dataset)
+    if settings.compile:
+        module.compile_networks()
     with numerics(settings):
         try:
             trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
@@ -279,7 +297,8 @@ def _export(run: Run, module: GenerativeModule, state: dict[str, Any], *, step: 
     """Write the sampling weights, and nothing else of the training state, as safetensors."""
     sampler = module.sampler
     prefix = next(name for name, child in module.named_children() if child is sampler) + "."
-    tensors = {k.removeprefix(prefix): v.contiguous() for k, v in state.items() if k.startswith(prefix)}
+    # clones, because a file of safetensors holds no tensor under two names
+    tensors = {k.removeprefix(prefix): v.contiguous().clone() for k, v in state.items() if k.startswith(prefix)}
     weights = Weights(type(sampler).__name__, module.weights_name, step, module.plan.spec)
     run.write_weights(safetensors.torch.save(tensors), weights)
 

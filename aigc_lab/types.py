@@ -27,6 +27,9 @@ NonNegativeFloat = Annotated[float, Interval(ge=0, lt=math.inf), _Number]
 Fraction = Annotated[float, Interval(ge=0, lt=1), _Number]
 """At least 0 and less than 1: a dropout rate, a momentum, a share of the data."""
 
+Share = Annotated[float, Interval(ge=0, le=1), _Number]
+"""At least 0 and at most 1."""
+
 Shape = tuple[int, ...]
 """The shape of one item: (channels, height, width) of an image, (symbols,) of a text."""
 
@@ -35,3 +38,6 @@ Levels = Annotated[int, Interval(ge=2, le=256)]
 
 ImageSize = Annotated[int, Interval(ge=4, le=1024)]
 """Side of a square image in pixels."""
+
+VocabularySize = Annotated[int, Interval(ge=256, le=1 << 24), _Number]
+"""Symbols of a subword tokenizer, the 256 bytes among them."""

@@ -48,6 +48,9 @@ TINY = {
 }
 """Overrides that make a tiny run of each family."""
 
+QUICK = ("evaluation.n=60", "evaluation.judge.steps=10", "evaluation.judge.context=32")
+"""A short evaluation."""
+
 QUIET = ["logger=none", "trainer.num_threads=1"]
 
 
@@ -76,11 +79,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def train_here(runs_dir: Path, family: str, overrides: Sequence[str]) -> Path:
+
+    return train_these(runs_dir, [*TINY[family], *overrides])
+
+
+def train_these(runs_dir: Path, overrides: Sequence[str]) -> Path:
     from aigc_lab import training
     from aigc_lab.config.compose import Composer
 
-    defaults = [f"paths.runs_dir={runs_dir}", *QUIET]
-    config = Composer().train([*TINY[family], *defaults, *overrides])
+    config = Composer().train([f"paths.runs_dir={runs_dir}", *QUIET, *overrides])
     return training.train(config, ["pytest"]).path
 
 

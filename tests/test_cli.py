@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUIET, TINY
+from conftest import QUICK, QUIET, TINY
 from PIL import Image
 
 import aigc_lab
@@ -22,8 +22,6 @@ from aigc_lab.cli import aigc, main
 from aigc_lab.evaluation.arguments import CONTROL_NAMES
 from aigc_lab.listing import list_runs
 from aigc_lab.run import Run
-
-QUICK = ("evaluation.n=60", "evaluation.judge.steps=10", "evaluation.judge.context=32")
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +76,7 @@ def test_sampling_images_writes_a_sheet(trained: dict[str, Path], capsys: pytest
         with Image.open(f"{family}.png") as picture:
             assert picture.size == (5 * 50 + 2, 52), "five cells of 8x8 pixels, six times enlarged"
     assert main(["sample", str(trained["gan"]), "--prompt", "x"]) == 2
-    assert "are for text models" in capsys.readouterr().err
+    assert "--prompt: for text models only" in capsys.readouterr().err
 
 
 def test_sampling_text_continues_the_prompt(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +88,24 @@ def test_sampling_text_continues_the_prompt(trained: dict[str, Path], capsys: py
     assert len(texts) == 2 and all(text.strip("\n").startswith("def ") for text in texts)
     greedy = stdout(capsys, *command, "--temperature", "0", "--top-k", "3")
     assert greedy != out
+    one = stdout(capsys, *command[:2], "-n", "1", *command[4:])
+    assert one[0] == out[0], "the first of two is the only one of one"
+    second = texts[1].strip("\n").removeprefix("def ")
+    stop = second[10:14]
+    shorter = Path(stdout(capsys, *command, "--stop", stop)[-1].removeprefix("samples: ")).read_text()
+    assert shorter.split("-" * 72)[1].strip("\n") == "def " + second[: second.index(stop)]
+
+
+def test_a_beam_search_draws_nothing(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["sample", str(trained["text"]), "--prompt", "def ", "--length", "9", "--beams", "3"]
+    found = stdout(capsys, *command)
+    assert stdout(capsys, *command, "--seed", "7")[:-1] == found[:-1]
+    for options, says in (
+        (["--top-k", "2"], "a search draws nothing; leave out --top-k"),
+        (["--length", "99"], "exceed the context of 32"),
+    ):
+        assert main([*command, *options]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_evaluate_writes_scores_that_do_not_change(

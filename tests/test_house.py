@@ -37,7 +37,12 @@ def test_every_experiment_and_every_option_composes() -> None:
     } <= set(experiments)
     for name in experiments:
         assert composer.reproduction([f"experiment={name}"]).name == name
-    given = {"text_file": ["data.path=x"], "image_folder": ["data.path=x", "model=gan"]}
+    given = {
+        "data=text_file": ["data.path=x"],
+        "data/tokenizer=hf": ["data.tokenizer.path=x"],
+        "data=image_folder": ["data.path=x", "model=gan"],
+        "model=hf": ["model.path=x"],
+    }
     for group in composer.groups():
         for option in composer.options(group):
             if group.startswith("evaluation/"):
@@ -47,7 +52,7 @@ def test_every_experiment_and_every_option_composes() -> None:
                 of_gan = ("generator", "discriminator", "objective", "penalties")
                 model = "gan" if group[6:] in of_gan else "vae"
                 needed = [f"model={model}"] if group.startswith("model/") else []
-                composer.train([f"{group}={option}", *(given.get(option, needed))])
+                composer.train([f"{group}={option}", *(given.get(f"{group}={option}", needed))])
     for option in composer.options("evaluation"):
         assert composer.evaluate([f"evaluation={option}"]).evaluation.name == option
 

@@ -10,10 +10,14 @@ import torch
 from conftest import TINY
 
 from aigc_lab.config.compose import Composer
+from aigc_lab.data.packing import PADDING, Windows
+from aigc_lab.errors import UserError
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.modules.base import GenerativeModule
+from aigc_lab.modules.language_model import LanguageModel
 from aigc_lab.optimizers import Adam, WarmupCosine
 from aigc_lab.run import Run
+from aigc_lab.training import restore
 
 Train = Callable[..., Path]
 
@@ -55,6 +59,58 @@ def test_max_steps_counts_batches_and_so_does_everything_else(
     state = torch.load(run / "checkpoints/step_00000010.ckpt", weights_only=True)
     for optimizer in state["optimizer_states"]:
         assert {int(s["step"]) for s in optimizer["state"].values()} == {10}
+
+
+WHOLE = ["model.network.dropout=0", "data.batch_size=6", "trainer.max_steps=4", "trainer.gradient_clip_val=0.5"]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(run / "checkpoints/weights.safetensors")
+
+
+@pytest.mark.parametrize("packing", [[], ["data.packing=true"]])
+def test_a_batch_in_pieces_takes_the_step_of_the_whole_batch(train: Train, packing: list[str]) -> None:
+    """Also where the pieces hold different numbers of symbols."""
+    whole = weights(train("text", *WHOLE, *packing))
+    pieces = weights(train("text", *WHOLE, *packing, "trainer.micro_batches=4"))
+    assert whole.keys() == pieces.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(pieces[name], tensor, rtol=0, atol=2e-6)
+
+
+def test_other_families_take_a_batch_as_a_whole(train: Train) -> None:
+    with pytest.raises(UserError, match=r"trainer.micro_batches=2: GAN takes a batch as a whole"):
+        train("gan", "trainer.micro_batches=2")
+
+
+def test_packed_documents_are_learnt_as_if_alone(train: Train) -> None:
+    """The loss of a packed batch is that of its documents, each behind the start symbol."""
+    dataset, module = restore(Run.open(train("text", "data.packing=true", "trainer.max_steps=2")))
+    assert isinstance(module, LanguageModel)
+    batch = dataset.gather(torch.zeros(3, dtype=torch.long), torch.arange(3))
+    assert isinstance(batch, Windows)
+    nats, n = 0.0, 0
+    for symbols, documents in zip(batch.symbols, batch.documents, strict=True):
+        for document in documents[documents != PADDING].unique():
+            alone = symbols[documents == document][None]
+            nats += float(module.loss(alone)) * alone.numel()
+            n += alone.numel()
+    assert float(module.loss(batch)) == pytest.approx(nats / n, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_ends_at_the_same_weights_under_the_same_names(train: Train) -> None:
+    eager, compiled = (weights(train("text", *WHOLE, *more)) for more in ([], ["trainer.compile=true"]))
+    assert eager.keys() == compiled.keys()
+    for name, tensor in eager.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=0, atol=1e-4)
+
+
+def test_compiling_on_the_cpu_needs_a_compiler(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=r"trainer.compile=true: needs a C\+\+ compiler"):
+        train("text", "trainer.compile=true")
 
 
 def test_tensorboard_counts_batches_too(train: Train) -> None:

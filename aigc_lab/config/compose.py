@@ -214,6 +214,9 @@ class Composer:
         if override.is_sweep_override():
             raise UserError(f"{override.input_line}: several values make a sweep; add -m")
         value = override.value()
+        option_of = key.replace(".", "/")
+        if "." in key and option_of in self.groups() and isinstance(value, str):
+            raise UserError(f"{override.input_line}: choose an option with a slash, {option_of}={value}")
         none = value is None and not override.is_delete() and key not in ("experiment", "debug")
         if self._is_group(override) and (none or isinstance(value, dict)):
             raise UserError(f"{override.input_line}: not an option{nearest('', self.options(key))}")

@@ -5,6 +5,7 @@ Sections with fixed keys (trainer, paths, evaluation) are pydantic models here. 
 stand in conf/, once.
 """
 
+import pathlib
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -48,6 +49,11 @@ class Paths(Section):
     data_dir: Path
     cache_dir: Path
 
+    @property
+    def cache(self) -> pathlib.Path:
+        """`cache_dir`, wherever ~ is."""
+        return pathlib.Path(self.cache_dir).expanduser()
+
 
 class Trainer(Section):
     """Names are Lightning's; `max_steps` and every interval count batches, whatever the optimizers do."""
@@ -57,8 +63,10 @@ class Trainer(Section):
     num_nodes: PositiveInt
     strategy: Literal["auto", "ddp", "fsdp"]
     precision: Literal["32-true", "bf16-mixed", "bf16-true"]
-    max_steps: PositiveInt
+    max_steps: NonNegativeInt
     gradient_clip_val: NonNegativeFloat | None
+    micro_batches: PositiveInt
+    compile: bool
     val_check_interval: PositiveInt
     limit_val_batches: NonNegativeInt
     log_every_n_steps: PositiveInt
@@ -176,6 +184,7 @@ class Config(Section):
 Root = TypeVar("Root", bound=Section)
 
 SUPPLIED: Mapping[str, frozenset[str]] = {
+    "data": frozenset({"cache_dir"}),
     "model": frozenset({"plan", "shape", "vocab_size"}),
     "logger": frozenset({"save_dir"}),
     "callbacks": frozenset({"run_dir", "dataset"}),

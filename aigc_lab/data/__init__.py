@@ -1,9 +1,10 @@
-"""Data sets held in memory, their fixed splits, and the resumable stream of batches. Knows no model."""
+"""Data sets, their symbols and fixed splits, and the resumable stream of batches. Knows no model."""
 
 from typing import Protocol
 
 from torch import Tensor
 
+from aigc_lab.data.packing import Batch
 from aigc_lab.data.samples import Samples
 from aigc_lab.data.spec import DataSpec, Split
 
@@ -22,14 +23,14 @@ class Dataset(Protocol):
         """Training items in an epoch."""
         ...
 
-    def gather(self, epoch: Tensor, item: Tensor) -> Tensor:
+    def gather(self, epoch: Tensor, item: Tensor) -> Batch:
         """The batch of training items (epoch [b], item [b])."""
         ...
 
     @property
     def n_held_out_items(self) -> int: ...
 
-    def gather_held_out(self, item: Tensor) -> Tensor:
+    def gather_held_out(self, item: Tensor) -> Batch:
         """The batch of held-out items [b]."""
         ...
 

@@ -72,7 +72,7 @@ class ImageData(ABC):
             modality="image",
             shape=tuple(train.pixels.shape[1:]),
             vocab_size=levels,
-            vocabulary=None,
+            tokenizer=None,
             passage=0,
             n_classes=int(torch.cat([train.labels, held_out.labels]).max()) + 1,
             n_train=len(train.pixels),

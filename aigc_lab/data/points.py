@@ -50,7 +50,7 @@ class PointData(ABC):
             modality="points",
             shape=(self.law.event_shape.numel(),),
             vocab_size=0,
-            vocabulary=None,
+            tokenizer=None,
             passage=0,
             n_classes=0,
             n_train=self.n_train,

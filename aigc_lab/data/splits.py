@@ -27,21 +27,19 @@ def by_hash(contents: Sequence[bytes]) -> list[int]:
     return sorted(range(len(contents)), key=lambda i: (hashlib.sha256(contents[i]).digest(), i))
 
 
-def split_documents(documents: Iterable[str], held_out: float) -> tuple[list[str], list[str]]:
-    """Whole documents into (train, held-out), the latter at least a share `held_out` of all characters.
+def held_out_documents(digests: np.ndarray, sizes: np.ndarray, share: float) -> np.ndarray:
+    """Which of n documents are held out, bool [n]: the first by SHA-256 that have at least a share of all bytes.
 
-    At least one document stays in train; both keep the given order.
+    At least one stays in train.
+
+    Args:
+        digests: SHA-256 of each, uint8 [n, 32].
+        sizes: bytes of each, int64 [n].
     """
-    documents = list(documents)
-    order = by_hash([d.encode() for d in documents])
-    total, taken, chosen = sum(map(len, documents)), 0, set()
-    for i in order[:-1]:
-        if taken >= held_out * total:
-            break
-        chosen.add(i)
-        taken += len(documents[i])
-    train = [d for i, d in enumerate(documents) if i not in chosen]
-    return train, [d for i, d in enumerate(documents) if i in chosen]
+    order = np.argsort(digests[:, :8].copy().view(">u8").ravel(), kind="stable")  # 64 bits tell contents apart
+    before = sizes[order].cumsum() - sizes[order]
+    chosen = order[:-1][before[:-1] < share * sizes.sum()]
+    return np.isin(np.arange(len(order)), chosen)
 
 
 def blocks(documents: Iterable[str], at_least: int) -> list[str]:

@@ -52,7 +52,7 @@ class StackedImages:
             modality="image",
             shape=(CHANNELS, *sides),
             vocab_size=of.vocab_size,
-            vocabulary=None,
+            tokenizer=None,
             passage=0,
             n_classes=of.n_classes**CHANNELS,
             n_train=self.n_train,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aigc_lab.data.samples import Samples, Texts
 from aigc_lab.data.spec import DataSpec
+from aigc_lab.data.tokens import whole
 
 N_PROMPTS = 128
 
@@ -24,7 +25,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """A prompt, how it really goes on, and how a generator continues it for as many symbols."""
+    """A prompt, how it really goes on, and how a generator continues it for as many bytes."""
 
     given: bytes
     real: bytes
@@ -37,7 +38,7 @@ class Continues(Protocol):
 
     spec: DataSpec
 
-    def continue_symbols(self, prompt_BP: Tensor, length: int, *, rng: torch.Generator) -> Tensor: ...
+    def continue_bytes(self, prompt_BP: Tensor, n_bytes: int, *, rng: torch.Generator) -> Tensor: ...
 
 
 def prompts(held_out: Samples) -> list[Prompt]:
@@ -54,17 +55,16 @@ def prompts(held_out: Samples) -> list[Prompt]:
 
 def complete(generator: object, prompts: Sequence[Prompt], rng: torch.Generator) -> list[Completion]:
     """What the generator makes of every prompt, in their order; nothing where it cannot continue."""
-    if not isinstance(generator, Continues):
+    if not isinstance(generator, Continues) or not prompts:
         return []
-    symbols = [generator.spec.encode(Texts([prompt.given, prompt.real])) for prompt in prompts]
+    given = generator.spec.encode(Texts([prompt.given for prompt in prompts]))
     groups: dict[tuple[int, int], list[int]] = {}  # of equal lengths, which are continued together
-    for i, (given, real) in enumerate(symbols):
-        groups.setdefault((len(given), len(real)), []).append(i)
+    for i, prompt in enumerate(prompts):
+        groups.setdefault((len(given[i]), len(prompt.real)), []).append(i)
     found: dict[int, bytes] = {}
     for (n_given, n_real), group in groups.items():
-        given = torch.stack([symbols[i][0] for i in group])
-        written = generator.continue_symbols(given, n_real, rng=rng)[:, n_given:]
-        texts = generator.spec.decode(written)
+        written = generator.continue_bytes(torch.stack([given[i] for i in group]), n_real, rng=rng)
+        texts = generator.spec.decode(written[:, n_given:])
         assert isinstance(texts, Texts)
-        found |= zip(group, texts.passages, strict=True)
+        found |= zip(group, (whole(text[:n_real]) for text in texts.passages), strict=True)
     return [Completion(prompt.given, prompt.real, found[i]) for i, prompt in enumerate(prompts)]

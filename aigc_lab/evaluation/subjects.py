@@ -86,14 +86,13 @@ class _Bench:
     def dataset(self, data: Mapping[str, Any]) -> Dataset:
         key = json.dumps(data, sort_keys=True)
         if key not in self.datasets:
-            self.datasets[key] = build(data, path="data")
+            self.datasets[key] = build(data, path="data", supplied={"cache_dir": self.config.paths.cache})
         return self.datasets[key]
 
     def harness(self, dataset: Dataset) -> Harness:
         content = dataset.spec.content_hash
         if content not in self.harnesses:
-            cache_dir = Path(self.config.paths.cache_dir).expanduser()
-            self.harnesses[content] = Harness(dataset, self.config.evaluation, cache_dir)
+            self.harnesses[content] = Harness(dataset, self.config.evaluation, self.config.paths.cache)
         return self.harnesses[content]
 
 

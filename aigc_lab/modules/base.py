@@ -1,6 +1,6 @@
 """What the families share: one step is one batch, whatever the number of optimizers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ class Plan:
         max_steps: batches in the whole run.
         seed: of the run.
         gradient_clip_val: largest norm of one optimizer's gradient; None: no clipping.
+        micro_batches: pieces in which a batch goes through the network, where it is too large at once.
         log_every_n_steps: batches from one logged value to the next.
     """
 
@@ -37,6 +38,7 @@ class Plan:
     max_steps: int
     seed: int
     gradient_clip_val: float | None
+    micro_batches: int
     log_every_n_steps: int
 
 
@@ -54,6 +56,8 @@ class GenerativeModule(pl.LightningModule):
     n_optimizers: ClassVar[int] = 1
     can_shard: ClassVar[bool] = False
     """Whether `trainer.strategy=fsdp` works."""
+    can_split: ClassVar[bool] = False
+    """Whether `trainer.micro_batches` works."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -78,11 +82,13 @@ class GenerativeModule(pl.LightningModule):
     def on_validation_batch_start(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
         torch.manual_seed(fold(self.plan.seed, _VALIDATION, self.global_rank, batch_idx))
 
-    def make_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    def make_optimizer(
+        self, parameters: Iterable[nn.Parameter], lr: float, *, matrices: Collection[nn.Parameter] = ()
+    ) -> torch.optim.Optimizer:
         """An optimizer whose groups remember the learning rate that the schedule multiplies."""
-        optimizer = self.plan.optimizer(parameters, lr)
+        optimizer = self.plan.optimizer(parameters, lr, matrices=matrices)
         for group in optimizer.param_groups:
-            group["initial_lr"] = lr
+            group["initial_lr"] = group["lr"]
         return optimizer
 
     def each_optimizer(self) -> list[LightningOptimizer]:
@@ -90,14 +96,29 @@ class GenerativeModule(pl.LightningModule):
         found = self.optimizers()
         return found if isinstance(found, list) else [found]
 
-    def descend(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
-        """One step of `optimizer` down the gradient of `loss`."""
+    def compile_networks(self) -> None:
+        """`trainer.compile`: in place, so that checkpoints have the same names as without."""
+        for network in self.children():
+            network.compile()
+
+    def descend(self, optimizer: LightningOptimizer, losses: Iterable[Tensor]) -> Tensor:
+        """One step of `optimizer` down the gradient of the sum of `losses`.
+
+        Where they come from an iterator, each is freed before the next is computed.
+
+        Returns:
+            The sum.
+        """
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        total = torch.zeros((), device=self.device)
+        for loss in losses:
+            self.manual_backward(loss)
+            total += loss.detach()
         if self.plan.gradient_clip_val is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.plan.gradient_clip_val)
         optimizer.step()
+        return total
 
     def report(self, values: Mapping[str, Tensor]) -> None:
         """Log training values, averaged over the processes, on the steps that are logged only.

@@ -84,12 +84,12 @@ class GAN(GenerativeModule):
             real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
             game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
             penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
-            self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
+            self.descend(discriminator_optimizer, [game_loss + sum(penalties.values())])
 
         with frozen(self.discriminator):
             fake_logits = self.discriminator(self.generator(self.generator.latents(len(real))))
             generator_loss = self.objective.generator_loss(fake_logits, self.discriminator(real))
-            self.descend(generator_optimizer, generator_loss)
+            self.descend(generator_optimizer, [generator_loss])
         self._update_ema()
         self.report(
             {"discriminator_loss": game_loss, "generator_loss": generator_loss, **penalties}
@@ -128,13 +128,13 @@ class SimultaneousGAN(GAN):
 
         with frozen(self.discriminator):
             generator_loss = self.objective.generator_loss(self.discriminator(fake), real_logits.detach())
-            self.descend(generator_optimizer, generator_loss)
+            self.descend(generator_optimizer, [generator_loss])
 
         fake = fake.detach()  # made before G moved
         fake_logits = self.discriminator(fake)
         game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
         penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
-        self.descend(discriminator_optimizer, game_loss + sum(penalties.values()))
+        self.descend(discriminator_optimizer, [game_loss + sum(penalties.values())])
         self._update_ema()
         self.report(
             {"discriminator_loss": game_loss, "generator_loss": generator_loss, **penalties}

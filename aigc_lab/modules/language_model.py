@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aigc_lab.generators import Autoregressive
+from aigc_lab.data.packing import IGNORED, Batch, Windows, inputs
+from aigc_lab.generators import Autoregressive, PretrainedText, behind_start
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.parallelize import shard_blocks
 from aigc_lab.nets.transformer import Transformer
@@ -25,6 +26,9 @@ class LanguageModel(GenerativeModule):
     """
 
     can_shard: ClassVar[bool] = True
+    can_split: ClassVar[bool] = True
+
+    generator: Autoregressive
 
     def __init__(self, *, network: Transformer, lr: PositiveFloat, plan: Plan) -> None:
         super().__init__(plan)
@@ -35,24 +39,61 @@ class LanguageModel(GenerativeModule):
     def sampler(self) -> Autoregressive:
         return self.generator
 
-    def loss(self, batch: Tensor) -> Tensor:
-        """Mean nats per symbol of a batch of windows [B, L] or images [B, C, H, W]."""
-        symbols = batch.flatten(1).long()
-        return F.cross_entropy(self.generator.logits(symbols).flatten(0, 1).float(), symbols.flatten())
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean nats per symbol of a batch of windows [B, L], of images [B, C, H, W] or of packed documents."""
+        return self._nats(batch) / _n_symbols(batch)
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+    def _nats(self, batch: Batch) -> Tensor:
+        """The sum over all symbols."""
+        network = self.generator.network  # its whole alphabet: it also learns that nothing ends here
+        if isinstance(batch, Windows):
+            logits, targets = network(inputs(batch, network.start), documents_BL=batch.documents), batch.targets
+        else:
+            targets = batch.flatten(1).long()
+            logits = network(behind_start(targets, network.start))
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         (optimizer,) = self.each_optimizer()
-        loss = self.loss(batch)
-        self.descend(optimizer, loss)
+        n_symbols = _n_symbols(batch)
+        pieces = batch.chunk(self.plan.micro_batches)
+        loss = self.descend(optimizer, (self._nats(piece) / n_symbols for piece in pieces))
         self.report({"loss": loss})
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        self.log("val/loss", self.loss(batch), batch_size=len(batch), sync_dist=True)
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log("val/loss", self.loss(batch), batch_size=_n_symbols(batch), sync_dist=True)
 
     def configure_model(self) -> None:
         """Called by Lightning before training; splits the network where the strategy has a device mesh."""
         if self.device_mesh is not None:
+            assert isinstance(self.generator.network, Transformer), "others cannot be sharded"
             shard_blocks(self.generator.network, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.make_optimizer(self.generator.parameters(), self.lr)
+        network = self.generator.network
+        return self.make_optimizer(network.parameters(), self.lr, matrices=list(network.matrices()))
+
+    def compile_networks(self) -> None:
+        self.generator.network.compile()
+
+
+class FineTuning(LanguageModel):
+    """A language model that begins with the weights of one of Hugging Face's kind.
+
+    Args:
+        path: a folder, or the id of a model in the local cache.
+        lr: learning rate at the schedule's peak.
+    """
+
+    can_shard: ClassVar[bool] = False
+
+    def __init__(self, *, path: str, lr: PositiveFloat, plan: Plan) -> None:
+        GenerativeModule.__init__(self, plan)
+        self.generator = PretrainedText(spec=plan.spec, path=path)
+        self.lr = lr
+
+
+def _n_symbols(batch: Batch) -> int:
+    return int((batch.targets != IGNORED).sum()) if isinstance(batch, Windows) else batch.numel()

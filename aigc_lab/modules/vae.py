@@ -54,7 +54,7 @@ class VAE(GenerativeModule):
         (optimizer,) = self.each_optimizer()
         log_p_x, kl = self._elbo(batch)
         loss = (kl - log_p_x).mean()
-        self.descend(optimizer, loss)
+        self.descend(optimizer, [loss])
         self.report({"loss": loss, "reconstruction": -log_p_x.mean(), "kl": kl.mean()})
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:

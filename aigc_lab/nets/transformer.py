@@ -1,51 +1,59 @@
-"""A decoder-only Transformer over sequences of symbols: bytes, characters or pixel values.
+"""The Transformer of every sequence: bytes, characters, subwords or pixel values.
 
-Shapes: B batch, L positions, H heads, D = width / n_heads, V symbols.
+Shapes: B batch, L positions, V symbols.
 """
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aigc_lab.nets.attention import (
+    Attention,
+    KVCache,
+    Past,
+    Sight,
+    causal_sight,
+    document_sight,
+    places,
+    rotary_angles,
+)
 from aigc_lab.types import Fraction, PositiveInt, Shape
 
 
-@dataclass
-class KVCache:
-    """Keys and values of the positions seen so far, preallocated for `capacity` positions.
-
-    `keys` and `values` are [n_layers, B, H, capacity, D]; `length` positions of them are filled.
-    """
-
-    keys: Tensor
-    values: Tensor
-    length: int = 0
-
-    @property
-    def capacity(self) -> int:
-        return self.keys.shape[3]
-
-
 class Transformer(nn.Module):
-    """Pre-norm Transformer with rotary positions (Su et al. 2021), RMSNorm and QK-norm, ReLU² feed-forward.
+    """Pre-norm Transformer (Radford et al. 2019) with the options that later work found worth having.
 
-    The input alphabet has one symbol more than the output: `start`, the symbol before the first.
+    The alphabet has V + 1 symbols, in and out: the data's, and `start`, which stands before the first and, where
+    texts end, behind the last.
 
     Args:
         shape: shape of one item; its number of elements is the longest sequence, `context`.
         vocab_size: V, the number of values that an element takes.
         width: channels of the residual stream.
         n_layers, n_heads: blocks, and attention heads in each.
+        n_kv_heads: heads of keys and values; None: as many as `n_heads`.
+        hidden: channels inside the feed-forward; None: 4 width, or 8/3 width where it is gated, which is as many
+            parameters.
         dropout: rate on the residual branches and the embedding.
-        place_embedding: add a learned vector for each position to the rotary ones. For images, where every
-            pixel has its own statistics, it is worth 0.03 bits per pixel on the digits; a text's windows begin
-            anywhere, and their positions mean nothing.
+        rotary: positions as rotations of queries and keys.
+        position_embedding: positions as a learned vector each. For images, where every pixel has its own
+            statistics, it is worth 0.03 bits per pixel on the digits beside the rotations; a text's windows
+            begin anywhere, and their positions mean nothing.
+        norm: `rms` (Zhang & Sennrich 2019) or `layer`.
+        feed_forward: `relu2` (So et al. 2021), `gelu`, or `swiglu` (Shazeer 2020).
+        qk_norm: normalise queries and keys.
+        bias: of linear maps and layer norms.
+        tied: the embedding is the head too.
+        window: positions that attention sees, itself counted; None: all before it.
+        causal: whether a position sees those before it only.
 
     Raises:
-        ValueError: `width` does not divide into `n_heads` heads of even size.
+        ValueError: `width` does not divide into `n_heads` heads of even size, or these into `n_kv_heads` groups.
     """
 
     def __init__(
@@ -56,129 +64,196 @@ class Transformer(nn.Module):
         width: PositiveInt,
         n_layers: PositiveInt,
         n_heads: PositiveInt,
-        dropout: Fraction,
-        place_embedding: bool,
+        n_kv_heads: PositiveInt | None = None,
+        hidden: PositiveInt | None = None,
+        dropout: Fraction = 0.0,
+        rotary: bool = True,
+        position_embedding: bool = False,
+        norm: Literal["rms", "layer"] = "rms",
+        feed_forward: Literal["relu2", "gelu", "swiglu"] = "relu2",
+        qk_norm: bool = True,
+        bias: bool = False,
+        tied: bool = False,
+        window: PositiveInt | None = None,
+        causal: bool = True,
     ) -> None:
         super().__init__()
         if width % n_heads or (width // n_heads) % 2:
             raise ValueError(f"width={width} must divide into n_heads={n_heads} heads of even size")
+        if n_heads % (n_kv_heads or n_heads):
+            raise ValueError(f"n_heads={n_heads} must divide into n_kv_heads={n_kv_heads} groups")
         self.context = math.prod(shape)
-        self.n_heads, self.head_size = n_heads, width // n_heads
-        self.vocab_size = vocab_size
-        self.start = vocab_size
+        self.vocab_size, self.start = vocab_size, vocab_size
+        self.window, self.causal = window, causal
+        layout = Layout(
+            width=width,
+            n_heads=n_heads,
+            n_kv_heads=n_kv_heads or n_heads,
+            hidden=hidden or (8 * width // 3 if feed_forward == "swiglu" else 4 * width),
+            dropout=dropout,
+            norm=norm,
+            activation=feed_forward,
+            qk_norm=qk_norm,
+            bias=bias,
+        )
+        self.layout = layout
         self.embedding = nn.Embedding(vocab_size + 1, width)
-        self.places = nn.Parameter(torch.zeros(self.context, width)) if place_embedding else None
+        self.positions = nn.Parameter(torch.zeros(self.context, width)) if position_embedding else None
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, n_heads, dropout) for _ in range(n_layers))
-        self.norm = nn.RMSNorm(width)
-        self.head = nn.Linear(width, vocab_size, bias=False)
-        self.register_buffer("rotation", rotary_angles(self.context, width // n_heads), persistent=False)
+        self.blocks = nn.ModuleList(Block(layout) for _ in range(n_layers))
+        self.norm = layout.new_norm()
+        self.head = None if tied else nn.Linear(width, vocab_size + 1, bias=False)
+        rotation = rotary_angles(self.context, width // n_heads) if rotary else None
+        self.register_buffer("rotation", rotation, persistent=False)
         self._initialise(n_layers)
 
-    rotation: Tensor
+    rotation: Tensor | None
 
     def _initialise(self, n_layers: int) -> None:
-        """GPT-2's: normal(0, 0.02), residual projections scaled down by the number of branches."""
+        """GPT-2's: normal(0, 0.02), residual projections scaled down by the number of branches, biases 0."""
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2 and name != "places":
+            if parameter.ndim == 2 and name != "positions":
                 scale = 0.02 / math.sqrt(2 * n_layers) if name.endswith("project.weight") else 0.02
                 nn.init.normal_(parameter, std=scale)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
-    def forward(self, symbols_BL: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Logits [B, L, V] of the symbol that follows each of the given ones.
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
 
-        With a `cache`, the given symbols continue those it holds, and are added to it.
+    def matrices(self) -> Iterator[nn.Parameter]:
+        """The matrices of the blocks, which map hidden channels to hidden channels."""
+        return (parameter for parameter in self.blocks.parameters() if parameter.ndim == 2)
+
+    def forward(
+        self, symbols_BL: Tensor, cache: KVCache | None = None, *, documents_BL: Tensor | None = None
+    ) -> Tensor:
+        """Logits [B, L, V + 1]: where causal, of the symbol that follows each of the given ones.
+
+        With a `cache`, the given symbols continue those it holds, and are added to it. With `documents`, only
+        symbols of one document see each other, and positions count from its first (`document_sight`).
         """
-        return self.head(self.hidden(symbols_BL, cache))
+        x = self.hidden(symbols_BL, cache, documents_BL=documents_BL)
+        return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
 
-    def hidden(self, symbols_BL: Tensor, cache: KVCache | None = None) -> Tensor:
+    def hidden(
+        self, symbols_BL: Tensor, cache: KVCache | None = None, *, documents_BL: Tensor | None = None
+    ) -> Tensor:
         """What the logits are read from, [B, L, width]; see `forward`."""
         begin = cache.length if cache else 0
         length = symbols_BL.shape[1]
         assert begin + length <= self.context, f"{begin + length} positions exceed the context {self.context}"
-        rotation = self.rotation[:, begin : begin + length]
+        if documents_BL is not None and cache is not None:
+            past = cache.documents
+            documents_BL = documents_BL if past is None else torch.cat([past, documents_BL], 1)
+            cache.documents = documents_BL
+        where: slice | Tensor = slice(begin, begin + length)
+        if documents_BL is None:
+            every = causal_sight(length, seen=begin, window=self.window, device=symbols_BL.device)
+            sight = every if self.causal else Sight()
+        else:
+            where = places(documents_BL)[:, begin:]
+            sight = document_sight(documents_BL, length, window=self.window, causal=self.causal)
         x = self.embedding(symbols_BL)
-        if self.places is not None:
-            x = x + self.places[begin : begin + length]
+        if self.positions is not None:
+            x = x + self.positions[where]
+        rotation = None
+        if self.rotation is not None:
+            rotation = self.rotation[:, where]
+            rotation = rotation if documents_BL is None else rotation[:, :, None]  # the same for every head
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
-            past = (cache.keys[i], cache.values[i], begin) if cache else None
-            x = block(x, rotation, past)
+            x = block(x, rotation, sight, cache.layer(i) if cache else None)
         if cache:
             cache.length += length
         return self.norm(x)
 
     def new_cache(self, batch: int) -> KVCache:
         """An empty cache for `batch` sequences of at most `context` positions."""
-        shape = (len(self.blocks), batch, self.n_heads, self.context, self.head_size)
-        return KVCache(self.head.weight.new_zeros(shape), self.head.weight.new_zeros(shape))
+        layout, like = self.layout, self.embedding.weight
+        shape = (len(self.blocks), batch, layout.n_kv_heads, self.context, layout.width // layout.n_heads)
+        return KVCache(like.new_zeros(shape), like.new_zeros(shape))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What the blocks of a network have in common."""
+
+    width: int
+    n_heads: int
+    n_kv_heads: int
+    hidden: int
+    dropout: float
+    norm: Literal["rms", "layer"]
+    activation: Literal["relu2", "gelu", "swiglu"]
+    qk_norm: bool
+    bias: bool
+
+    def new_norm(self) -> nn.Module:
+        return NORMS[self.norm](self.width, self.bias)
 
 
 class Block(nn.Module):
     """x + attention(norm x), then x + feed-forward(norm x)."""
 
-    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, layout: Layout) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width)
-        self.attention = Attention(width, n_heads)
-        self.feed_forward_norm = nn.RMSNorm(width)
-        self.feed_forward = FeedForward(width)
-        self.dropout = nn.Dropout(dropout)
+        self.attention_norm = layout.new_norm()
+        self.attention = Attention(
+            layout.width,
+            n_heads=layout.n_heads,
+            n_kv_heads=layout.n_kv_heads,
+            qk_norm=layout.qk_norm,
+            bias=layout.bias,
+        )
+        self.feed_forward_norm = layout.new_norm()
+        self.feed_forward = FeedForward(layout)
+        self.dropout = nn.Dropout(layout.dropout)
 
-    def forward(self, x: Tensor, rotation: Tensor, past: tuple[Tensor, Tensor, int] | None) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, past))
+    def forward(self, x: Tensor, rotation: Tensor | None, sight: Sight, past: Past | None) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, sight, past))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
-class Attention(nn.Module):
-    """Causal multi-head attention; queries and keys are normalised, then rotated by their position."""
-
-    def __init__(self, width: int, n_heads: int) -> None:
-        super().__init__()
-        self.n_heads, self.head_size = n_heads, width // n_heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.query_norm = nn.RMSNorm(self.head_size)
-        self.key_norm = nn.RMSNorm(self.head_size)
-        self.project = nn.Linear(width, width, bias=False)
-
-    def forward(self, x: Tensor, rotation: Tensor, past: tuple[Tensor, Tensor, int] | None) -> Tensor:
-        B, L, _ = x.shape
-        q, k, v = self.qkv(x).view(B, L, 3, self.n_heads, self.head_size).permute(2, 0, 3, 1, 4)
-        q, k = rotate(self.query_norm(q), rotation), rotate(self.key_norm(k), rotation)
-        if past is None:
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        else:
-            keys, values, begin = past
-            end = begin + L
-            keys[:, :, begin:end], values[:, :, begin:end] = k, v
-            mask = None  # one new position sees everything before it
-            if L > 1:
-                mask = torch.ones(L, end, dtype=torch.bool, device=x.device).tril(begin)
-            y = F.scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=mask)
-        return self.project(y.transpose(1, 2).reshape(B, L, -1))
-
-
 class FeedForward(nn.Module):
-    """Four times wider, ReLU² (So et al. 2021)."""
+    """A wider layer in between; a gated one has half of its `expand` as the gate."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, layout: Layout) -> None:
         super().__init__()
-        self.expand = nn.Linear(width, 4 * width, bias=False)
-        self.project = nn.Linear(4 * width, width, bias=False)
+        self.activation, gated = ACTIVATIONS[layout.activation]
+        self.expand = nn.Linear(layout.width, layout.hidden * (2 if gated else 1), bias=layout.bias)
+        self.project = nn.Linear(layout.hidden, layout.width, bias=layout.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.project(F.relu(self.expand(x)).square())
+        return self.project(self.activation(self.expand(x)))
 
 
-def rotary_angles(context: int, head_size: int, base: float = 10_000.0) -> Tensor:
-    """[2, context, head_size]: cosines and signed sines for `rotate`, frequencies base^(-2i/head_size)."""
-    frequencies = base ** (-torch.arange(0, head_size, 2) / head_size)
-    angles = torch.outer(torch.arange(context), frequencies)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
+NORMS: Mapping[str, Callable[[int, bool], nn.Module]] = {
+    "rms": lambda width, bias: nn.RMSNorm(width, eps=1e-6),
+    "layer": lambda width, bias: nn.LayerNorm(width, bias=bias),
+}
 
 
-def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate the pair (x_i, x_{i+D/2}) of each position by its angles. x: [B, H, L, D]."""
-    cos, sin = rotation.to(x.dtype)
-    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
+def relu2(x: Tensor) -> Tensor:
+    """ReLU²."""
+    return F.relu(x).square()
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GPT-2's approximation of GELU (Hendrycks & Gimpel 2016)."""
+    return F.gelu(x, approximate="tanh")
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """SiLU(gate) · value; x holds the gate first: [..., 2 h] -> [..., h]."""
+    gate, value = x.chunk(2, -1)
+    return F.silu(gate) * value
+
+
+ACTIVATIONS: Mapping[str, tuple[Callable[[Tensor], Tensor], bool]] = {
+    "relu2": (relu2, False),
+    "gelu": (gelu, False),
+    "swiglu": (swiglu, True),
+}
+"""The function of the hidden layer, and whether it is gated."""

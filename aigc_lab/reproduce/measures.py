@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -149,7 +148,7 @@ class StackedCoverage:
             raise UserError(f"claims: {dataset.spec.name} has no stacked digits to count")
         if dataset.n_held_out < self.n:
             raise UserError(f"claims: StackedCoverage.n={self.n} of {dataset.n_held_out} held-out items")
-        cache = Path(Composer().evaluate([]).paths.cache_dir).expanduser()
+        cache = Composer().evaluate([]).paths.cache
         features = self.classifier.fit(dataset.images, cache)
         assert features.classify is not None
         classify = features.classify
@@ -300,8 +299,8 @@ class _Bench:
 def _bench(data: str, protocol: str, n: int) -> _Bench:
     """One for all seeds and variants on the same data: its extractor is fitted once."""
     config = Composer().evaluate([f"evaluation={protocol}", f"evaluation.n={n}"])
-    dataset: Dataset = build(json.loads(data), path="data")
-    harness = Harness(dataset, config.evaluation, Path(config.paths.cache_dir).expanduser())
+    dataset: Dataset = build(json.loads(data), path="data", supplied={"cache_dir": config.paths.cache})
+    harness = Harness(dataset, config.evaluation, config.paths.cache)
     if harness.n < n:
         raise UserError(f"claims: SharedHarness.n={n} of {harness.n} held-out items")
     reference = harness.reference_features

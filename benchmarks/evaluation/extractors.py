@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -27,6 +28,7 @@ from aigc_lab.data import Dataset
 from aigc_lab.data.images import Digits, TorchvisionImages
 from aigc_lab.data.samples import Images, Samples, Texts, join
 from aigc_lab.data.text import Pydoc, TextFile
+from aigc_lab.data.tokenizing import ByBytes
 from aigc_lab.evaluation.controls import baseline, noise, noisy_copycat
 from aigc_lab.evaluation.features import (
     ByteTransformer,
@@ -178,13 +180,19 @@ EXTRACTORS: Mapping[str, Mapping[str, Extractor]] = {
 
 def dataset(name: str) -> Dataset:
     root = os.environ.get("AIGC_DATA", "data")
-    text = {"batch_size": 8, "context": 256, "tokenizer": "byte", "passage": 256}
+    windows = {"batch_size": 8, "context": 256, "packing": False, "passage": 256}
+    text: dict[str, Any] = {"tokenizer": ByBytes(), **windows}
     makers: Mapping[str, Callable[[], Dataset]] = {
         "digits": lambda: Digits(batch_size=8, levels=None, held_out=0.25),
         "mnist": lambda: TorchvisionImages(dataset="MNIST", root=root, download=False, batch_size=8, levels=None),
         "pydoc": lambda: Pydoc(held_out=0.2, **text),
         "shakespeare": lambda: TextFile(
-            path=f"{root}/tinyshakespeare/input.txt", pattern="*.txt", held_out=0.2, **text
+            path=f"{root}/tinyshakespeare/input.txt",
+            name=None,
+            pattern="*.txt",
+            separator=None,
+            held_out=0.2,
+            **text,
         ),
     }
     return makers[name]()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 WRONG: list[tuple[str, list[str]]] = [
     # (arguments, what the line must say)
@@ -47,6 +48,11 @@ WRONG: list[tuple[str, list[str]]] = [
     ("train model=vae model.emit=mode", ["model.emit=mode", "should be 'sample' or 'median'"]),
     ("train model=gan model.penalties.r1=3", ["model.penalties=", "should be a component"]),
     ("train data=text_file", ["data.path", "a value is missing", "give data.path="]),
+    ("train data.tokenizer=char", ["data.tokenizer=char", "choose an option with a slash, data/tokenizer=char"]),
+    ("train data/tokenizer=chars", ["data/tokenizer: no option 'chars'", "did you mean 'char'?", "bpe, byte"]),
+    ("train data/tokenizer=bpe data.tokenizer.vocab_size=255", ["data.tokenizer.vocab_size=255", "equal to 256"]),
+    ("train data/tokenizer=hf", ["data.tokenizer.path", "a value is missing"]),
+    ("train data=digits data/tokenizer=char", ["data/tokenizer"]),
     ("train data=digits data.levels=1", ["data.levels=1", "greater than or equal to 2"]),
     ("train name=../../etc", ["name=../../etc", "plain words"]),
     ("train model._target_=os.system", ["model._target_", "'os.system' is not an allowed target"]),
@@ -143,7 +149,14 @@ LATE = [
     (["data=text_file", "data.path=nowhere"], "data.path=nowhere: no such file or folder"),
     (["data=text_file", "data.path=empty.txt"], "empty.txt is empty"),
     (["data=text_file", "data.path=binary.bin"], "is not UTF-8 text"),
-    (["data=text_file", "data.path=short.txt"], "need at least"),
+    (["data=text_file", "data.path=short.txt"], "data.passage=256 needs at least 512"),
+    (["data=text_file", "data.path=nothing.txt"], "nothing.txt is empty"),
+    (["data=text_file", "data.path=book.txt", "data.context=4096"], "data.context=4096 needs at least 8192"),
+    (["data=shakespeare", "paths.data_dir=nowhere"], "data.path=nowhere/tinyshakespeare/input.txt: no such file"),
+    (["data/tokenizer=hf", "data.tokenizer.path=nowhere"], "data.tokenizer.path=nowhere: no tokenizer can be"),
+    (["data/tokenizer=hf", "data.tokenizer.path=pictures"], "data.tokenizer.path=pictures: no tokenizer can be"),
+    (["data/tokenizer=hf", "data.tokenizer.path=lossy"], "data.tokenizer: the tokenizer loses text: "),
+    (["data.tokenizer._target_=aigc_lab.data.images.Digits"], "data.tokenizer"),
     (["data=image_folder", "data.path=nowhere", "model=gan"], "data.path=nowhere: no such folder"),
     (["data=image_folder", "data.path=pictures", "model=gan"], "cannot read the image"),
     (["data=mnist", "model=gan", "paths.data_dir=nowhere"], "MNIST is not complete in nowhere"),
@@ -175,9 +188,14 @@ def test_what_only_data_or_model_can_tell(
 
     monkeypatch.chdir(tmp_path)
     Path("empty.txt").write_text(" \n")
+    Path("nothing.txt").touch()
+    Path("book.txt").write_text("It was the best of times. " * 500)
     Path("short.txt").write_text("too short")
     Path("binary.bin").write_bytes(bytes(range(256)) * 9)
     Path("pictures").mkdir()
+    Path("lossy").mkdir()
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
+    words.save("lossy/tokenizer.json")
     for name in ("a.png", "b.png"):
         Path("pictures", name).write_bytes(b"not a picture")
     assert main(["train", *overrides]) == 2

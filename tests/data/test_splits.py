@@ -2,23 +2,30 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aigc_lab.data.splits import blocks, by_hash, content_hash, split_documents, without_repeats
+from aigc_lab.data.corpora import Corpus, InMemory
+from aigc_lab.data.splits import blocks, by_hash, content_hash, without_repeats
 
 documents = st.lists(st.text("ab \n", min_size=1, max_size=30), min_size=2, max_size=20)
 
 
+def split(texts: list[str], held_out: float) -> tuple[list[str], list[str]]:
+    corpus = Corpus.of("x", InMemory(texts), separator=b"", held_out=held_out)
+    train, held = ([texts[i] for i in corpus.numbers(split)] for split in ("train", "held_out"))
+    return train, held
+
+
 @given(documents, st.floats(0.05, 0.9))
 def test_documents_are_split_whole_and_completely(texts: list[str], held_out: float) -> None:
-    train, held = split_documents(texts, held_out)
+    train, held = split(texts, held_out)
     assert sorted(train + held) == sorted(texts)
     assert train and held
-    longest = max(map(len, texts))
+    longest = max(len(t) for t in texts)
     assert sum(map(len, held)) <= held_out * sum(map(len, texts)) + longest
 
 
 def test_the_split_depends_on_contents_only() -> None:
     texts = [f"document {i}" for i in range(50)]
-    assert sorted(split_documents(texts, 0.2)[1]) == sorted(split_documents(texts[::-1], 0.2)[1])
+    assert sorted(split(texts, 0.2)[1]) == sorted(split(texts[::-1], 0.2)[1])
     assert by_hash([b"b", b"a", b"c"]) == [2, 0, 1], "fixed for ever: SHA-256 of the contents"
 
 

@@ -6,6 +6,7 @@ import torch
 from aigc_lab.data.images import Digits
 from aigc_lab.data.samples import Images, Texts
 from aigc_lab.data.text import Pydoc
+from aigc_lab.data.tokenizing import ByBytes
 from aigc_lab.evaluation.controls import CONTROLS, ByteTrigrams, PixelMarginals
 from aigc_lab.generators import Generator
 
@@ -16,7 +17,7 @@ RNG = torch.Generator()
 def datasets() -> dict[str, Digits | Pydoc]:
     return {
         "image": Digits(batch_size=8, levels=None, held_out=0.25),
-        "text": Pydoc(batch_size=8, context=32, tokenizer="byte", passage=64, held_out=0.2),
+        "text": Pydoc(batch_size=8, context=32, tokenizer=ByBytes(), packing=False, passage=64, held_out=0.2),
     }
 
 

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from aigc_lab.data.samples import Images, Texts
 from aigc_lab.data.spec import DataSpec
+from aigc_lab.data.tokens import Bytes
 from aigc_lab.evaluation.completions import Prompt, complete, prompts
 from aigc_lab.evaluation.exhibit import Continuation, Exhibit, TextPair
 from aigc_lab.evaluation.safety import Finding, Safety
@@ -16,7 +17,7 @@ SPEC = DataSpec(
     modality="text",
     shape=(8,),
     vocab_size=256,
-    vocabulary=None,
+    tokenizer=Bytes(),
     passage=16,
     n_classes=0,
     n_train=1,
@@ -31,8 +32,8 @@ class Parrot:
 
     spec: DataSpec = SPEC
 
-    def continue_symbols(self, prompt_BP: Tensor, length: int, *, rng: torch.Generator) -> Tensor:
-        return torch.cat([prompt_BP, torch.randint(65, 91, (len(prompt_BP), length), generator=rng)], 1)
+    def continue_bytes(self, prompt_BP: Tensor, n_bytes: int, *, rng: torch.Generator) -> Tensor:
+        return torch.cat([prompt_BP, torch.randint(65, 91, (len(prompt_BP), n_bytes), generator=rng)], 1)
 
 
 def seeded(i: int) -> torch.Generator:
@@ -86,9 +87,9 @@ def test_prompts_are_continued_together_where_their_lengths_agree() -> None:
 
     @dataclass
     class Counted(Parrot):
-        def continue_symbols(self, prompt_BP: Tensor, length: int, *, rng: torch.Generator) -> Tensor:
+        def continue_bytes(self, prompt_BP: Tensor, n_bytes: int, *, rng: torch.Generator) -> Tensor:
             seen.append(len(prompt_BP))
-            return super().continue_symbols(prompt_BP, length, rng=rng)
+            return super().continue_bytes(prompt_BP, n_bytes, rng=rng)
 
     found = complete(Counted(), asked, torch.Generator().manual_seed(0))
     assert seen == [1, 2] and [len(c.generated) for c in found] == [11, 4, 4]
@@ -97,3 +98,5 @@ def test_prompts_are_continued_together_where_their_lengths_agree() -> None:
     assert found[1].generated != found[2].generated, "with noise of its own"
     assert complete(Counted(), asked, torch.Generator().manual_seed(0)) == found
     assert complete(object(), asked, torch.Generator()) == []
+    pixels = Parrot(replace(SPEC, modality="image", tokenizer=None))
+    assert complete(pixels, [], torch.Generator()) == [], "images have no prompts"

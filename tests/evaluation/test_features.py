@@ -7,6 +7,7 @@ import torch
 from aigc_lab.data.images import Digits, ImageFolder
 from aigc_lab.data.samples import Texts
 from aigc_lab.data.text import Pydoc
+from aigc_lab.data.tokenizing import ByBytes
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.features import HashedNgrams, ImageClassifier, RandomConvolutions
 
@@ -69,7 +70,7 @@ def test_ngram_frequencies_by_hand() -> None:
 
 
 def test_ngrams_tell_text_from_noise() -> None:
-    data = Pydoc(batch_size=8, context=32, tokenizer="byte", passage=128, held_out=0.2)
+    data = Pydoc(batch_size=8, context=32, tokenizer=ByBytes(), packing=False, passage=128, held_out=0.2)
     features = NGRAMS.fit(data, Path())
     real, held_out = features(data.real("train")), features(data.real("held_out"))
     rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from aigc_lab.config.targets import build
 from aigc_lab.data.images import Digits
 from aigc_lab.data.samples import Images, Texts
 from aigc_lab.data.text import TextFile
+from aigc_lab.data.tokenizing import ByBytes
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.features import CLIP, ByteTransformer, CausalLM, DINOv2, Features, InceptionV3, Pixels
 from aigc_lab.evaluation.features.images import resized
@@ -38,10 +39,13 @@ def sentences(folder: Path) -> TextFile:
     (folder / "text.txt").write_text(" ".join(WORDS[i] for i in order))
     return TextFile(
         path=str(folder / "text.txt"),
+        name=None,
         pattern="*",
+        separator=None,
         batch_size=8,
         context=32,
-        tokenizer="byte",
+        tokenizer=ByBytes(),
+        packing=False,
         passage=64,
         held_out=0.2,
     )

@@ -7,6 +7,7 @@ import torch
 
 from aigc_lab.config.compose import Composer
 from aigc_lab.data.text import Pydoc
+from aigc_lab.data.tokenizing import ByBytes
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.completions import Completion
 from aigc_lab.evaluation.controls import ByteTrigrams
@@ -20,7 +21,7 @@ JUDGE = ("judge.steps=150", "judge.context=128", "judge.width=48", "judge.n_laye
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
     protocol = Composer().evaluate(["evaluation.n=120", *(f"evaluation.{key}" for key in JUDGE)]).evaluation
-    dataset = Pydoc(batch_size=8, context=256, tokenizer="byte", passage=256, held_out=0.2)
+    dataset = Pydoc(batch_size=8, context=256, tokenizer=ByBytes(), packing=False, passage=256, held_out=0.2)
     return Harness(dataset, protocol, tmp_path_factory.mktemp("cache"))
 
 

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from aigc_lab.data import Dataset
 from aigc_lab.data.samples import Samples, Texts
-from aigc_lab.data.spec import encode_bytes
 from aigc_lab.data.splits import content_hash
+from aigc_lab.data.tokens import Bytes
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.features.base import Features, Judge, fastest_device, from_disk, hash_of, train_once
-from aigc_lab.generators import symbol_log_p
+from aigc_lab.generators import behind_start, symbol_log_p
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.types import NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -70,19 +70,19 @@ class ByteTransformer:
         network.eval()
 
         def logits(symbols_BL: Tensor) -> Tensor:
-            return network(_behind_start(symbols_BL, network.start))
+            return network(behind_start(symbols_BL, network.start))
 
         @torch.inference_mode()
         def read(passages: Sequence[bytes]) -> Tensor:
             return torch.cat(
                 [
-                    _masked_mean(network.hidden(_behind_start(symbols, network.start)), lengths)
-                    for symbols, lengths in _batches([encode_bytes(p[: self.context]) for p in passages])
+                    _masked_mean(network.hidden(behind_start(symbols, network.start)), lengths)
+                    for symbols, lengths in _batches([Bytes().encode(p[: self.context]) for p in passages])
                 ]
             )
 
         def judge(passages: Sequence[bytes], given: Sequence[bytes] | None = None) -> Tensor:
-            return _judged(encode_bytes, logits, self.context, torch.device("cpu"), passages, given)
+            return _judged(Bytes().encode, logits, self.context, torch.device("cpu"), passages, given)
 
         return _features(f"byte-transformer{self.dim}", hash_of(network, repr(self)), train, read, judge, self)
 
@@ -96,14 +96,12 @@ class ByteTransformer:
                     width=self.width,
                     n_layers=self.n_layers,
                     n_heads=self.n_heads,
-                    dropout=0.0,
-                    place_embedding=False,
                 )
             except ValueError as error:
                 raise UserError(f"{error}") from None
 
     def _train(self, network: Transformer, train: Texts) -> None:
-        text = encode_bytes(b"".join(train.passages))
+        text = Bytes().encode(b"".join(train.passages))
         if len(text) < self.context:
             raise UserError(f"the training split has {len(text)} bytes, fewer than context={self.context}")
         rng = torch.Generator().manual_seed(self.seed)
@@ -112,7 +110,7 @@ class ByteTransformer:
         for _ in range(self.steps):
             begin = torch.randint(len(text) - self.context + 1, (self.batch_size, 1), generator=rng)
             window = text[begin + torch.arange(self.context)]
-            logits = network(_behind_start(window, network.start))
+            logits = network(behind_start(window, network.start))
             optimizer.zero_grad()
             F.cross_entropy(logits.flatten(0, 1), window.flatten()).backward()
             optimizer.step()
@@ -160,13 +158,13 @@ class CausalLM:
             return torch.tensor(ids, dtype=torch.long)
 
         def logits(symbols_BL: Tensor) -> Tensor:
-            return model(_behind_start(symbols_BL, start)).logits
+            return model(behind_start(symbols_BL, start)).logits
 
         @torch.inference_mode()
         def read(passages: Sequence[bytes]) -> Tensor:
             means = []
             for symbols, lengths in _batches([encode(p)[:context] for p in passages]):
-                entered = _behind_start(symbols, start).to(model.device)
+                entered = behind_start(symbols, start).to(model.device)
                 states = model(entered, output_hidden_states=True).hidden_states[-1]
                 means.append(_masked_mean(states.cpu(), lengths))
             return torch.cat(means)
@@ -217,11 +215,6 @@ def _batches(sequences: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     groups = [sequences[i : i + BATCH] for i in range(0, len(sequences), BATCH)]
     pad = torch.nn.utils.rnn.pad_sequence
     return [(pad(list(group), batch_first=True), torch.tensor([len(s) for s in group])) for group in groups]
-
-
-def _behind_start(symbols_BL: Tensor, start: int) -> Tensor:
-    """What a model reads to predict each symbol: the start symbol, then all but the last."""
-    return torch.cat([torch.full_like(symbols_BL[:, :1], start), symbols_BL[:, :-1]], 1)
 
 
 def _masked_mean(states_BLD: Tensor, lengths_B: Tensor) -> Tensor:

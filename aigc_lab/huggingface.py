@@ -1,0 +1,281 @@
+"""The lab's Transformers in the layouts of `transformers`: what each tensor is called there, and a folder of them.
+
+What no layout can say is refused, with what would be right.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
+from torch import Tensor
+
+from aigc_lab.data.tokens import Bytes, Characters, Subwords, Tokenizer, byte_alphabet
+from aigc_lab.errors import UserError
+from aigc_lab.generators import Autoregressive, load
+from aigc_lab.nets.attention import ROTARY_BASE
+from aigc_lab.nets.transformer import Transformer
+from aigc_lab.run import Run
+
+Tensors = dict[str, Tensor]
+
+
+def to_transformers(network: Transformer) -> tuple[dict[str, Any], Tensors]:
+    """The configuration, as in config.json, and the tensors of the same function in a layout of `transformers`.
+
+    Raises:
+        ValueError: no layout has the network's options.
+    """
+    for layout in LAYOUTS:
+        if layout.fits(network):
+            return {"model_type": layout.model_type} | _common(network) | layout.config(network), layout.tensors(
+                network
+            )
+    raise ValueError(
+        "no layout of transformers has these options; it has GPT-2's (norm=layer feed_forward=gelu rotary=false "
+        "position_embedding=true qk_norm=false) and Llama's (norm=rms feed_forward=swiglu rotary=true "
+        "position_embedding=false bias=false; qk_norm or window, or none of them)"
+    )
+
+
+END_OF_TEXT = "<|endoftext|>"
+"""What the start symbol is called."""
+
+
+def to_tokenizers(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    """The library's tokenizer of the same symbols, which puts the start symbol before every text.
+
+    Raises:
+        ValueError: the numbers of the symbols leave gaps, or one of them has the start symbol's name.
+    """
+    found = LIBRARY[type(tokenizer)](tokenizer)
+    if found.token_to_id(END_OF_TEXT) is not None:
+        raise ValueError(f"the tokenizer has a symbol {END_OF_TEXT} of its own")
+    found.add_special_tokens([END_OF_TEXT])
+    start = found.token_to_id(END_OF_TEXT)
+    if start != tokenizer.vocab_size:
+        raise ValueError(f"the tokenizer leaves out numbers: {found.get_vocab_size() - 1} symbols below {start}")
+    found.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, start)]
+    )
+    return found
+
+
+def _of_bytes(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    found = tokenizers.Tokenizer(models.BPE(vocab=dict(byte_alphabet()), merges=[]))
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    found.decoder = decoders.ByteLevel()
+    return found
+
+
+def _of_characters(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    assert isinstance(tokenizer, Characters)
+    vocabulary = {character: i for i, character in enumerate(tokenizer.alphabet)}
+    found = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    found.decoder = decoders.Fuse()
+    return found
+
+
+def _of_subwords(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    assert isinstance(tokenizer, Subwords)
+    return tokenizers.Tokenizer.from_str(tokenizer.model)
+
+
+LIBRARY: dict[type[Tokenizer], Callable[[Tokenizer], tokenizers.Tokenizer]] = {
+    Bytes: _of_bytes,
+    Characters: _of_characters,
+    Subwords: _of_subwords,
+}
+
+
+def export(run: Run, folder: Path) -> None:
+    """Write a folder that `AutoModelForCausalLM` and `AutoTokenizer` open; it appears when it is whole.
+
+    Raises:
+        UserError: the run is no language model of a layout that `transformers` has, or the folder exists.
+    """
+    if folder.exists():
+        raise UserError(f"--to {folder}: exists already; name a new folder")
+    generator = load(run.path)
+    if not isinstance(generator, Autoregressive) or generator.spec.tokenizer is None:
+        raise UserError(f"{run.path}: is no language model of texts; only those can be exported")
+    try:
+        if not isinstance(generator.network, Transformer):
+            raise ValueError("is of transformers already")
+        config, tensors = to_transformers(generator.network)
+        library = to_tokenizers(generator.spec.tokenizer)
+    except ValueError as error:
+        raise UserError(f"{run.path}: {error}") from None
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    model.load_state_dict(tensors, strict=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=library,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        model_max_length=generator.network.context,
+        clean_up_tokenization_spaces=False,
+    )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"--to {folder}: cannot be written: {error.strerror}") from None
+    try:
+        model.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+        staging.chmod(0o755)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _common(network: Transformer) -> dict[str, Any]:
+    """What every configuration says, in the words of `transformers`; the start symbol begins and ends texts."""
+    return {
+        "vocab_size": network.vocab_size + 1,
+        "bos_token_id": network.start,
+        "eos_token_id": network.start,
+        "tie_word_embeddings": network.head is None,
+        "dtype": "float32",
+    }
+
+
+def _gpt2_config(network: Transformer) -> dict[str, Any]:
+    layout = network.layout
+    return {
+        "n_positions": network.context,
+        "n_embd": layout.width,
+        "n_layer": len(network.blocks),
+        "n_head": layout.n_heads,
+        "n_inner": layout.hidden,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "resid_pdrop": layout.dropout,
+        "embd_pdrop": layout.dropout,
+        "attn_pdrop": 0.0,
+    }
+
+
+def _gpt2_tensors(network: Transformer) -> Tensors:
+    """GPT-2 keeps its matrices transposed, and every map has a bias."""
+    ours: Tensors = dict(network.named_parameters())
+    found = {"transformer.wte.weight": ours["embedding.weight"], "transformer.wpe.weight": ours["positions"]}
+    places = {
+        f"blocks.{i}.{a}": f"transformer.h.{i}.{b}" for i in range(len(network.blocks)) for a, b in GPT2.items()
+    }
+    for name, place in {**places, "norm": "transformer.ln_f"}.items():
+        weight = ours[f"{name}.weight"]
+        found[f"{place}.weight"] = weight.T.contiguous()  # a vector is its own transpose
+        found[f"{place}.bias"] = ours.get(f"{name}.bias", weight.new_zeros(len(weight)))
+    return found | _head(network)
+
+
+GPT2 = {
+    "attention_norm": "ln_1",
+    "attention.qkv": "attn.c_attn",
+    "attention.project": "attn.c_proj",
+    "feed_forward_norm": "ln_2",
+    "feed_forward.expand": "mlp.c_fc",
+    "feed_forward.project": "mlp.c_proj",
+}
+"""A block's parts in our names and in GPT-2's."""
+
+
+def _llama_config(network: Transformer) -> dict[str, Any]:
+    layout = network.layout
+    return {
+        "max_position_embeddings": network.context,
+        "hidden_size": layout.width,
+        "num_hidden_layers": len(network.blocks),
+        "num_attention_heads": layout.n_heads,
+        "num_key_value_heads": layout.n_kv_heads,
+        "head_dim": layout.width // layout.n_heads,
+        "intermediate_size": layout.hidden,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": ROTARY_BASE},
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
+
+
+def _llama_tensors(network: Transformer) -> Tensors:
+    """Llama keeps queries, keys and values apart, and gates."""
+    layout = network.layout
+    size = layout.width // layout.n_heads
+    ours: Tensors = dict(network.named_parameters())
+    found = {"model.embed_tokens.weight": ours["embedding.weight"], "model.norm.weight": ours["norm.weight"]}
+    for i in range(len(network.blocks)):
+        heads = [layout.n_heads * size, layout.n_kv_heads * size, layout.n_kv_heads * size]
+        parts = {b: ours[f"blocks.{i}.{a}.weight"] for a, b in LLAMA.items() if f"blocks.{i}.{a}.weight" in ours}
+        names = [f"self_attn.{x}_proj" for x in "qkv"]
+        parts |= zip(names, ours[f"blocks.{i}.attention.qkv.weight"].split(heads), strict=True)
+        gates = ours[f"blocks.{i}.feed_forward.expand.weight"].chunk(2)
+        parts |= zip(["mlp.gate_proj", "mlp.up_proj"], gates, strict=True)
+        found |= {f"model.layers.{i}.{name}.weight": tensor for name, tensor in parts.items()}
+    return found | _head(network)
+
+
+LLAMA = {
+    "attention_norm": "input_layernorm",
+    "attention.query_norm": "self_attn.q_norm",
+    "attention.key_norm": "self_attn.k_norm",
+    "attention.project": "self_attn.o_proj",
+    "feed_forward_norm": "post_attention_layernorm",
+    "feed_forward.project": "mlp.down_proj",
+}
+"""What of a block stands whole in Llama's layout; the norms of queries and keys where there are any."""
+
+
+def _head(network: Transformer) -> Tensors:
+    return {} if network.head is None else {"lm_head.weight": network.head.weight}
+
+
+def _is_gpt2(network: Transformer) -> bool:
+    layout = network.layout
+    alike = (layout.norm, layout.activation, layout.qk_norm, network.window) == ("layer", "gelu", False, None)
+    whole = layout.n_kv_heads == layout.n_heads and network.causal
+    return alike and whole and network.rotation is None and network.positions is not None
+
+
+def _is_llama(network: Transformer) -> bool:
+    layout = network.layout
+    alike = (layout.norm, layout.activation, layout.bias) == ("rms", "swiglu", False)
+    return alike and network.causal and network.rotation is not None and network.positions is None
+
+
+@dataclass(frozen=True)
+class _Layout:
+    model_type: str
+    fits: Callable[[Transformer], bool]
+    config: Callable[[Transformer], dict[str, Any]]
+    tensors: Callable[[Transformer], Tensors]
+
+
+LAYOUTS = [
+    _Layout("gpt2", _is_gpt2, _gpt2_config, _gpt2_tensors),
+    _Layout(
+        "llama",
+        lambda network: _is_llama(network) and not network.layout.qk_norm and network.window is None,
+        _llama_config,
+        _llama_tensors,
+    ),
+    _Layout(
+        "qwen3",  # Llama with normalised queries and keys
+        lambda network: _is_llama(network) and network.layout.qk_norm and network.window is None,
+        _llama_config,
+        _llama_tensors,
+    ),
+    _Layout(
+        "mistral",  # Llama with a sliding window
+        lambda network: _is_llama(network) and not network.layout.qk_norm and network.window is not None,
+        lambda network: _llama_config(network) | {"sliding_window": network.window},
+        _llama_tensors,
+    ),
+]

@@ -1,0 +1,109 @@
+"""Any causal language model of Hugging Face's kind as a generator of the lab: as it is, and trained further."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import QUICK, train_these
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from aigc_lab.cli import main
+from aigc_lab.data.samples import Texts
+from aigc_lab.data.tokens import byte_alphabet
+from aigc_lab.decoding import Sampling, beam_search, write
+from aigc_lab.errors import UserError
+from aigc_lab.generators import PretrainedText, load
+
+N = 300
+"""Symbols of the models: the bytes, some for no text, and the one that begins and ends texts."""
+SIZES = {"vocab_size": N, "bos_token_id": N - 1, "eos_token_id": N - 1}
+
+
+def gpt2() -> PreTrainedModel:
+    return GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=40, **SIZES))
+
+
+def llama() -> PreTrainedModel:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(max_position_embeddings=40, **sizes, **SIZES))
+
+
+@pytest.fixture(params=[gpt2, llama])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A random model of bytes with its tokenizer, as `save_pretrained` leaves them."""
+    torch.manual_seed(0)
+    model = request.param()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(tmp_path / "model")
+    library = Tokenizer(models.BPE(vocab=dict(byte_alphabet()), merges=[]))
+    library.pre_tokenizer, library.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=library).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def options(folder: Path, *more: str) -> list[str]:
+    tokenizer = ["data/tokenizer=hf", f"data.tokenizer.path={folder}"]
+    data = ["data=pydoc", "data.batch_size=4", "data.context=32", "data.passage=64"]
+    return ["model=hf", f"model.path={folder}", *tokenizer, *data, *more]
+
+
+def test_a_model_as_it_is_becomes_a_generator(folder: Path, tmp_path: Path) -> None:
+    run = train_these(tmp_path / "runs", options(folder, "trainer.max_steps=0"))
+    ours, theirs = load(run), AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert isinstance(ours, PretrainedText) and ours.spec.vocab_size == 256
+    text = b"The import statement combines two operations"
+    begin = torch.tensor([[N - 1, *text[:31]]])
+    with torch.no_grad():
+        expected = theirs(begin).logits[0, :, :256].log_softmax(-1)
+    nats = ours.log_likelihood(Texts([text[:32]]), rng=torch.Generator()).nats
+    assert float(nats) == pytest.approx(
+        float(expected.gather(1, torch.tensor([*text[:32]])[:, None]).sum()), rel=1e-4
+    )
+
+    network, prompts = ours.network, [torch.tensor([*text[:n]], dtype=torch.long) for n in (0, 3, 9)]
+    suppressed = list(range(256, N))
+    greedy = write(network, prompts, seeds=[0] * 3, sampling=Sampling(temperature=0), length=15)
+    for prompt, written in zip(prompts, greedy, strict=True):
+        begin = torch.cat([torch.tensor([N - 1]), prompt])[None]
+        how: dict[str, Any] = {"do_sample": False, "max_new_tokens": 15, "suppress_tokens": suppressed}
+        how["attention_mask"] = torch.ones_like(begin)
+        assert theirs.generate(begin, **how)[0, begin.shape[1] :].tolist() == written
+    assert len(beam_search(network, prompts[1], n_beams=3, length=15)) == 15
+    assert main(["sample", str(run), "-n", "2", "--prompt", "import "]) == 0
+    assert main(["compare", str(run), *QUICK]) == 0
+
+
+def test_it_is_trained_further_and_opened_again(folder: Path, tmp_path: Path) -> None:
+    more = ["trainer.max_steps=6", "model.lr=1e-2", "optimizer=muon", "trainer.log_every_n_steps=1"]
+    run = train_these(tmp_path / "runs", options(folder, *more))
+    losses = [
+        float(line.split(",")[2]) for line in (run / "metrics.csv").read_text().splitlines()[1:] if "train" in line
+    ]
+    assert losses[-1] < losses[0] - 0.1
+    before, after = AutoModelForCausalLM.from_pretrained(folder).state_dict(), load(run).state_dict()
+    assert any(not torch.equal(before[name], after[f"network.model.{name}"]) for name in before)
+
+
+def test_what_does_not_fit_is_one_line(folder: Path, tmp_path: Path) -> None:
+    bpe = ["data/tokenizer=bpe", "data.tokenizer.vocab_size=400"]
+    for overrides, says in (
+        (options(folder, "data.context=64"), "data.context=64: .* knows 40 positions"),
+        (
+            [o for o in options(folder, *bpe) if "path=" not in o or o.startswith("model")],
+            "has 400 symbols and .* 300",
+        ),
+        (options(folder, f"model.path={tmp_path / 'none'}"), "model.path=.*none: cannot be loaded"),
+    ):
+        with pytest.raises(UserError, match=says):
+            train_these(tmp_path / "runs", overrides)
