@@ -38,7 +38,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("train debug=overfitt", ["debug: no option 'overfitt'", "did you mean 'overfit'?"]),
     ("train trainer.max_steps=abc", ["trainer.max_steps=abc", "should be a valid integer"]),
     ("train trainer.max_steps=2.5", ["trainer.max_steps=2.5", "should be a valid integer"]),
-    ("train trainer.max_steps=0", ["trainer.max_steps=0", "should be greater than 0"]),
+    ("train trainer.max_steps=-1", ["trainer.max_steps=-1", "should be greater than or equal to 0"]),
     ("train seed=-1", ["seed=-1", "should be greater than or equal to 0"]),
     ("train model.network.dropout=1.0", ["model.network.dropout=1.0", "should be less than 1"]),
     ("train model.lr=-1e-3", ["model.lr=-0.001", "should be greater than 0"]),
