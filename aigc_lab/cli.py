@@ -14,6 +14,7 @@ from aigc_lab.errors import UserError
 from aigc_lab.processes import global_rank
 
 if TYPE_CHECKING:
+    from aigc_lab.config.schema import EvaluateConfig
     from aigc_lab.evaluation.subjects import Evaluated
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -162,7 +163,7 @@ every_metric = click.option(
 @verb()
 @click.argument("subjects", nargs=-1, metavar="(RUN|control:NAME|OVERRIDE)...")
 @click.option("--data", help="Data set of the controls, e.g. digits or pydoc; a run brings its own.")
-@click.option("--calibrate", is_flag=True, help="Draw which metric sees which fault: controls by metrics.")
+@click.option("--calibrate", is_flag=True, help="Draw which metric sees which fault, into the runs folder.")
 @every_metric
 @as_json
 @config_dir
@@ -183,14 +184,14 @@ def evaluate(
     """
     if calibrate and data:
         subjects = ("control:oracle", *subjects)
-    evaluated = _evaluated(subjects, data, config_dir, anew=True)
+    evaluated, config = _evaluated(subjects, data, config_dir, anew=True)
     from aigc_lab.evaluation import compare as comparing
     from aigc_lab.evaluation.tabulate import print_table
 
     found = comparing.tables(evaluated)
     for table in found:
         print_table(table, every=every)
-    more = {"calibrations": _calibrations(evaluated)} if calibrate else {}
+    more = {"calibrations": _calibrations(evaluated, Path(config.paths.runs_dir))} if calibrate else {}
     if as_json:
         print(comparing.to_json(found, **more))
 
@@ -199,7 +200,9 @@ def evaluate(
 @click.argument("subjects", nargs=-1, metavar="(RUN|control:NAME|OVERRIDE)...")
 @click.option("--data", help="Data set of the controls; a run brings its own.")
 @click.option("--baseline", metavar="RUN", help="Show what the others score less this one, with intervals.")
-@click.option("--output", type=click.Path(path_type=Path), help="The report's file [runs_dir/report.html].")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The report's file [report.html in the first run's folder]."
+)
 @click.option("--markdown", "style", flag_value="markdown", help="Print the tables in Markdown.")
 @click.option("--latex", "style", flag_value="latex", help="Print the tables in LaTeX (booktabs).")
 @click.option("--csv", "style", flag_value="csv", help="Print every field of every score as CSV.")
@@ -228,7 +231,7 @@ def compare(
         check_output(output, "report.html")
     if baseline and baseline not in subjects:
         subjects = (baseline, *subjects)
-    evaluated = _evaluated(subjects, data, config_dir, anew=False)
+    evaluated, _ = _evaluated(subjects, data, config_dir, anew=False)
     from aigc_lab.evaluation import compare as comparing
     from aigc_lab.evaluation.report import write_report
     from aigc_lab.evaluation.tabulate import FORMATS, print_table
@@ -358,7 +361,7 @@ def minimax(real: str, fake: str, output: Path, quick: bool) -> None:
 
 def _evaluated(
     subjects: tuple[str, ...], data: str | None, config_dir: str | None, *, anew: bool
-) -> list["Evaluated"]:
+) -> tuple[list["Evaluated"], "EvaluateConfig"]:
     """What `evaluate` and `compare` have in common; everything that can be wrong is found before torch is."""
     from aigc_lab.config.compose import Composer
     from aigc_lab.evaluation.arguments import check_subjects
@@ -367,11 +370,11 @@ def _evaluated(
     say("importing torch")
     from aigc_lab.evaluation.subjects import evaluate as evaluate_subjects
 
-    return evaluate_subjects(named, config, data_given=data is not None, anew=anew, say=say)
+    return evaluate_subjects(named, config, data_given=data is not None, anew=anew, say=say), config
 
 
-def _calibrations(evaluated: list["Evaluated"]) -> list[dict[str, Any]]:
-    """Print and draw the calibration of every data set that was evaluated."""
+def _calibrations(evaluated: list["Evaluated"], folder: Path) -> list[dict[str, Any]]:
+    """Print and draw the calibration of every data set that was evaluated; the pictures go into the folder."""
     from aigc_lab.evaluation import calibration
 
     found = []
@@ -379,7 +382,7 @@ def _calibrations(evaluated: list["Evaluated"]) -> list[dict[str, Any]]:
         say(f"scoring the controls of {harness.spec.name} at fewer samples")
         made = calibration.calibrate(harness)
         calibration.print_calibration(made)
-        path = calibration.save_heat_map(made, Path.cwd())
+        path = calibration.save_heat_map(made, folder)
         print(f"heat map: {path}")
         found.append(made.to_json() | {"heat_map": str(path)})
     return found

@@ -83,7 +83,7 @@ def _pivot(scores: list[dict[str, Any]], facts: dict[str, dict[str, Any]]) -> li
         about = {k: first[k] for k in ("data", "protocol", "features", "parameters")}
         gap = mean_gap({score["metric"]: score["gap_closed"] for score in group})
         values = {score["metric"]: score["value"] for score in group}
-        judge = {"judge": first["judge_hash"][:10], "gap_closed": gap}
+        judge = {"judge": first["judge"], "gap_closed": gap}
         rows.append(dict.fromkeys(_FACTS) | facts[first["run"]] | about | judge | values)
     return rows
 

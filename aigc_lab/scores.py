@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from aigc_lab.errors import UserError
 from aigc_lab.estimate import Estimate
 
-VERSION = "5"
+VERSION = "6"
 """Of the definitions in `battery` and below; raise it when a score would change."""
 
 
@@ -27,7 +27,7 @@ class Score:
         gap_closed, gap_low, gap_high: how far from worst to floor, and the same for the interval's ends; None
             where these two cannot be told apart.
         weights: which ones sampled: raw or moving average, of which step, and the start of their hash.
-        judge_hash: of the language model that reads texts; empty for images.
+        judge, judge_hash: the language model that reads texts; empty for images.
         seconds_per_sample, peak_memory, peak_gpu_memory, kwh_per_sample: see `drawn.Spent`.
     """
 
@@ -39,6 +39,7 @@ class Score:
     protocol: str
     features: str
     features_hash: str
+    judge: str
     judge_hash: str
     metric: str
     value: float | None
@@ -84,7 +85,7 @@ class Score:
     @property
     def title(self) -> str:
         """The group in words."""
-        judge = f" · judge {self.judge_hash[:8]}" if self.judge_hash else ""
+        judge = f" · judge {self.judge} ({self.judge_hash[:8]})" if self.judge else ""
         return f"{self.data} · {self.protocol} · features {self.features} ({self.features_hash[:8]}){judge}"
 
 

@@ -120,13 +120,16 @@ def test_evaluate_writes_scores_that_do_not_change(
         del row["seconds_per_sample"]
     assert again == rows, "the same rows, not more of them"
     first = document["tables"][0]["rows"][0]
-    assert first["name"].startswith("digits_gan/") and 0 <= first["gap_closed"] <= 1
+    assert first["name"].startswith("digits_gan/")
+    assert 0 <= first["gap_low"] <= first["gap_closed"] <= first["gap_high"] <= 1
     likelihood = next(s for s in first["scores"] if s["metric"] == "bits_per_byte")
     assert likelihood["value"] is None
     stdout(capsys, "evaluate", str(run.path), "evaluation.n=80", *QUICK[1:])
     assert len(run.results_path.read_text().splitlines()) == 2 * len(rows), "another protocol stands beside it"
     listing = "\n".join(stdout(capsys, "runs", str(run.path.parents[1])))
     assert "finished" in listing and "gap closed" in listing
+    assert main(["compare", str(run.path), "--data", "pydoc", *QUICK]) == 2
+    assert "--data=pydoc: is for controls, and a run brings its own data" in capsys.readouterr().err
 
 
 class Collector(HTMLParser):

@@ -105,7 +105,7 @@ class Composer:
         Raises:
             UserError: as for `train`.
         """
-        return check(self._compose("evaluate", overrides)[0], EvaluateConfig)
+        return check(self._compose("evaluate", _with_counts(overrides))[0], EvaluateConfig)
 
     def sweep(self, overrides: Sequence[str]) -> list[list[str]]:
         """Expand comma lists, ranges and globs into one list of overrides per run, in order.
@@ -214,9 +214,13 @@ class Composer:
         if override.is_sweep_override():
             raise UserError(f"{override.input_line}: several values make a sweep; add -m")
         value = override.value()
-        option_of = key.replace(".", "/")
-        if "." in key and option_of in self.groups() and isinstance(value, str):
+        option_of, groups = key.replace(".", "/"), self.groups()
+        if "." in key and option_of in groups and isinstance(value, str):
             raise UserError(f"{override.input_line}: choose an option with a slash, {option_of}={value}")
+        below = [group for group in groups if group.startswith(f"{option_of}/")]
+        if below and option_of not in groups and isinstance(value, str):
+            choices = [f"{g}={value}" for g in below if value in self.options(g)] or [f"{g}=..." for g in below]
+            raise UserError(f"{override.input_line}: has no options of its own; give {' or '.join(choices)}")
         none = value is None and not override.is_delete() and key not in ("experiment", "debug")
         if self._is_group(override) and (none or isinstance(value, dict)):
             raise UserError(f"{override.input_line}: not an option{nearest('', self.options(key))}")
@@ -235,6 +239,20 @@ class Composer:
         if not _GLOBAL_PACKAGE.match(text):
             raise UserError(f"{path}: an experiment has to begin with the line '# @package _global_'")
 
+
+def _with_counts(overrides: Sequence[str]) -> list[str]:
+    """`evaluation=quick@1k`, a protocol as the tables name it, is `evaluation=quick evaluation.n=1000`."""
+    expanded: list[str] = []
+    for override in overrides:
+        if found := _PROTOCOL.fullmatch(override):
+            name, count, thousand = found.groups()
+            expanded += [f"evaluation={name}", f"evaluation.n={int(count) * (1000 if thousand else 1)}"]
+        else:
+            expanded.append(override)
+    return expanded
+
+
+_PROTOCOL = re.compile(r"evaluation=(\w+)@(\d+)(k?)")
 
 _GLOBAL_PACKAGE = re.compile(r"(\s*#.*\n)*?\s*#\s*@package\s+_global_\s*$", re.MULTILINE)
 

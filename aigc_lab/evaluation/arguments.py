@@ -61,6 +61,9 @@ def check_subjects(
     has_data = data is not None or any(o.startswith(("data=", "data.")) for o in overrides)
     if not has_data and all(s.startswith(CONTROL) for s in subjects):
         raise UserError(f"{subjects[0]}: name the data with --data, one of {', '.join(composer.options('data'))}")
+    if has_data and not any(s.startswith(CONTROL) for s in subjects):
+        given = f"--data={data}" if data else next(o for o in overrides if o.startswith(("data=", "data.")))
+        raise UserError(f"{given}: is for controls, and a run brings its own data; leave it out or name a control")
     config = composer.evaluate([*([f"data={data}"] if data else []), *overrides])
     cache = Path(config.paths.cache_dir).expanduser()
     if blocking := next((path for path in (cache, *cache.parents) if path.is_file()), None):

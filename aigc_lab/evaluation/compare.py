@@ -45,9 +45,32 @@ class Row:
         return next(iter(self.scores.values()))
 
     @property
-    def gap_closed(self) -> float | None:
-        """Mean over `QUALITY`, in [0, 1]."""
-        return mean_gap({metric: score.gap_closed for metric, score in self.scores.items()})
+    def gap_closed(self) -> Estimate | None:
+        """Mean over `QUALITY`, in [0, 1]. Its interval is the mean of the intervals' ends, as if all metrics erred
+        together: they see the same samples, so no narrower one is sure."""
+        value, low, high = (
+            mean_gap({metric: getattr(score, end) for metric, score in self.scores.items()})
+            for end in ("gap_closed", "gap_low", "gap_high")
+        )
+        return None if value is None or low is None or high is None else Estimate(value, low, high)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something to beware of in a row.
+
+    Attributes:
+        key: of its phrase in the report.
+        values: what fills the phrase.
+        text: the same in English.
+    """
+
+    key: str
+    values: Mapping[str, str]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -69,12 +92,12 @@ class Table:
     """Generators that may be compared with each other: same data, protocol, features and seed."""
 
     rows: list[Row]
-    flags: Mapping[str, list[str]]
+    flags: Mapping[str, list[Flag]]
     """What to beware of, by row name."""
     ranks: Mapping[str, Rank]
     """Of the runs, by name, where there are several."""
     differences: Mapping[str, Mapping[str, Estimate]]
-    """Score less the baseline run's, by name and metric; empty without a baseline."""
+    """Score less the baseline run's, by name and metric, `gap_closed` too; empty without a baseline."""
 
     @property
     def any(self) -> Score:
@@ -109,7 +132,7 @@ class Table:
     @property
     def caption(self) -> str:
         s = self.any
-        judge = f", judge {s.judge_hash[:10]}" if s.judge_hash else ""
+        judge = f", judge {s.judge} {s.judge_hash[:10]}" if s.judge else ""
         blind = [METRICS[m].title for m, controls in self.blind.items() if "copycat" in controls]
         return (
             f"{s.n_generated} samples of each generator against {s.n_real} training items, seed {s.seed}; data "
@@ -141,8 +164,10 @@ class Table:
             "rows": [
                 {
                     "name": row.name,
-                    "gap_closed": row.gap_closed,
-                    "flags": self.flags.get(row.name, []),
+                    "gap_closed": row.gap_closed.value if row.gap_closed else None,
+                    "gap_low": row.gap_closed.low if row.gap_closed else None,
+                    "gap_high": row.gap_closed.high if row.gap_closed else None,
+                    "flags": [flag.text for flag in self.flags.get(row.name, [])],
                     "rank": asdict(self.ranks[row.name]) if row.name in self.ranks else None,
                     "differences": {m: asdict(d) for m, d in self.differences.get(row.name, {}).items()},
                     "scores": [score.to_json() for score in row.scores.values()],
@@ -206,9 +231,9 @@ def _table(rows: list[Row], baseline: Row | None) -> Table:
 def _differences(row: Row, baseline: Row) -> dict[str, Estimate]:
     """Row less baseline. Both faced the same real items, so intervals over the samples add in squares; the
     likelihoods are of the same items and are compared item by item."""
+    pairs = {metric: (score.estimate, baseline.scores[metric].estimate) for metric, score in row.scores.items()}
     found = {}
-    for metric, score in row.scores.items():
-        mine, theirs = score.estimate, baseline.scores[metric].estimate
+    for metric, (mine, theirs) in [*pairs.items(), ("gap_closed", (row.gap_closed, baseline.gap_closed))]:
         if mine is not None and theirs is not None:
             error = float(np.hypot(mine.standard_error, theirs.standard_error))
             found[metric] = Estimate.normal(mine.value - theirs.value, error)
@@ -254,12 +279,12 @@ def _beats(score: Score, floor: Score) -> bool:
     return {"lower": below, "higher": above, "match": False}[METRICS[score.metric].direction]
 
 
-def _flags(row: Row, oracle: Row) -> list[str]:
+def _flags(row: Row, oracle: Row) -> list[Flag]:
     if row.name == oracle.name:
         return []
     flags = []
     nearer = {
-        name: f"{METRICS[name].title} {found.value:.2f}, real data {real.value:.2f}"
+        name: f"{METRICS[name].title} {found.value:.2f} ({real.value:.2f})"
         for name in ("data_copying", "authenticity")
         if (found := row.scores[name].estimate)
         and (real := oracle.scores[name].estimate)
@@ -267,13 +292,19 @@ def _flags(row: Row, oracle: Row) -> list[str]:
     }
     memorised, expected = row.scores["memorised"].estimate, oracle.scores["memorised"].estimate
     if memorised and expected and memorised.low > expected.high:
-        flags.append(f"nearer to training items than held-out data is: {memorised.value:.0%} of the samples")
+        share = f"{memorised.value:.0%}"
+        text = f"nearer to training items than held-out data is: {share} of the samples"
+        flags.append(Flag("flag.memorised", {"share": share}, text))
     # samples that crowd in one place are rarely authentic, and no copies: that alone accuses nobody
     if nearer and (flags or "data_copying" in nearer):
-        flags.insert(0, f"copies training data: {'; '.join(nearer.values())}")
+        signs = ", ".join(nearer.values())
+        text = f"copies training data: {signs}; real data in brackets"
+        flags.insert(0, Flag("flag.copies", {"signs": signs}, text))
     better = [METRICS[m].title for m in METRICS if _beats(row.scores[m], oracle.scores[m])]
     if better:
-        flags.append(f"scores better than fresh real data in {', '.join(better)}: read with care")
+        metrics = ", ".join(better)
+        text = f"scores better than fresh real data in {metrics}: read with care"
+        flags.append(Flag("flag.better", {"metrics": metrics}, text))
     return flags
 
 

@@ -221,7 +221,7 @@ def time_saved(
     """
     assumptions = (
         rate.assumption,
-        f"{kept:.0%} of the {rate.unit} are worth keeping",
+        f"{kept:.0%} of the {rate.unit} are worth keeping (precision)",
         f"{review_seconds:g} s to look at each, training time not counted",
     )
     return TimeSaved(units * kept / rate.per_hour * 3600, seconds + units * review_seconds, assumptions)

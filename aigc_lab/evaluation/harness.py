@@ -334,6 +334,7 @@ class Harness:
                     protocol=self.protocol_name,
                     features=self.features.name,
                     features_hash=self.features.content_hash,
+                    judge=self.judge.name if self.judge else "",
                     judge_hash=self.judge.content_hash if self.judge else "",
                     metric=metric.name,
                     value=estimate.value if estimate else None,

@@ -43,6 +43,11 @@ def format_difference(difference: Estimate) -> str:
     return f"{difference.value:+.3g} ± {difference.high - difference.value:.2g}{star}"
 
 
+def format_gap(gap: Estimate) -> str:
+    """72% ± 3: the wider half of the interval."""
+    return f"{gap.value:.0%} ± {100 * max(gap.high - gap.value, gap.value - gap.low):.0f}"
+
+
 def format_rank(rank: Rank) -> str:
     """1, or 1-2 where the resamples disagree."""
     return str(rank.low) if rank.low == rank.high else f"{rank.low}-{rank.high}"
@@ -62,7 +67,7 @@ def cells(table: Table, *, every: bool) -> tuple[list[str], list[list[str]]]:
             [
                 row.label,
                 *(format_value(row.scores[m.name]) for m in shown),
-                "none" if gap is None else f"{gap:.0%}",
+                "none" if gap is None else format_gap(gap),
                 *rank,
                 format_count(cost.parameters),
                 format_count(cost.flops_per_sample),
@@ -79,13 +84,13 @@ def _rows(table: Table, every: bool) -> list[Row]:
 
 def difference_cells(table: Table, *, every: bool) -> tuple[list[str], list[list[str]]]:
     """The same for the differences from the baseline."""
-    shown = [m for m in table.metrics if every or m.headline]
+    names = [m.name for m in table.metrics if every or m.headline]
     labels = {row.name: row.label for row in table.rows}
     rows = [
-        [labels[name], *(format_difference(found[m.name]) if m.name in found else "none" for m in shown)]
+        [labels[name], *(format_difference(found[m]) if m in found else "none" for m in [*names, "gap_closed"])]
         for name, found in table.differences.items()
     ]
-    return ["less the baseline", *(m.heading for m in shown)], rows
+    return ["less the baseline", *(METRICS[m].heading for m in names), "gap closed"], rows
 
 
 def print_table(table: Table, *, every: bool) -> None:

@@ -87,6 +87,15 @@ WRONG: list[tuple[str, list[str]]] = [
     ("compare", ["name at least one run directory or control"]),
     ("evaluate --calibrate", ["name at least one run directory or control"]),
     ("compare runs --baseline control:oracle", ["--baseline=control:oracle: name a run"]),
+    (
+        "evaluate control:oracle --data digits evaluation/features=pixels",
+        ["has no options of its own; give evaluation/features/image=pixels"],
+    ),
+    (
+        "evaluate control:oracle --data digits evaluation.features=inception",
+        ["has no options of its own; give evaluation/features/image=inception"],
+    ),
+    ("evaluate control:oracle --data digits evaluation=quikc@1k", ["no option 'quikc'", "did you mean 'quick'?"]),
     ("compare evaluation.n=10", ["name at least one run directory or control"]),
     ("runs nowhere", ["nowhere: no such folder"]),
     ("trian", ["No such command 'trian'", "Did you mean 'train'?"]),

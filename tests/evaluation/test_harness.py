@@ -102,7 +102,7 @@ def test_who_is_accused_of_copying(harness: Harness) -> None:
     oracle = rows["oracle"]
 
     def accused(row: Row) -> bool:
-        return any("copies training data" in flag for flag in _flags(row, oracle))
+        return any(flag.key == "flag.copies" for flag in _flags(row, oracle))
 
     assert {name for name, row in rows.items() if accused(row)} == {"copycat", "noisy_copycat"}
     crowded = {**rows["noise"].scores, "authenticity": rows["copycat"].scores["authenticity"]}

@@ -20,7 +20,7 @@ JUDGE = ("judge.steps=150", "judge.context=128", "judge.width=48", "judge.n_laye
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    protocol = Composer().evaluate(["evaluation.n=120", *(f"evaluation.{key}" for key in JUDGE)]).evaluation
+    protocol = Composer().evaluate(["evaluation=standard@120", *(f"evaluation.{key}" for key in JUDGE)]).evaluation
     dataset = Pydoc(batch_size=8, context=256, tokenizer=ByBytes(), packing=False, passage=256, held_out=0.2)
     return Harness(dataset, protocol, tmp_path_factory.mktemp("cache"))
 

@@ -173,7 +173,7 @@ class CausalLM:
             return _judged(encode, logits, context, model.device, passages, given)
 
         digest = hash_of(model, content_hash(*sorted(tokenizer.get_vocab())), repr(self))
-        name = f"{Path(self.model).name}{self.dim}"
+        name = f"{Path(self.model).name}-{self.dim}"
         return _features(name, digest, _texts(dataset.real("train")), read, judge, self)
 
 

@@ -73,7 +73,7 @@ class Chart:
     Attributes:
         key: of its title, axes and description among the phrases.
         joined: lines, or single points.
-        steps: corners of a dashed line through the chart, as the Pareto front; in data units.
+        steps: corners of dashed lines through the chart, as Pareto fronts; in data units.
     """
 
     key: str
@@ -81,7 +81,7 @@ class Chart:
     y: Axis
     series: Sequence[Series]
     joined: bool = True
-    steps: Sequence[Point] = ()
+    steps: Sequence[Sequence[Point]] = ()
     title: str = ""
 
     width, height = WIDTH, HEIGHT

@@ -1,14 +1,16 @@
 """A table of scores as columns and cells: what the template prints, hides and lets the reader sort by."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
 from aigc_lab.evaluation.battery import Metric
 from aigc_lab.evaluation.compare import Row, Table
 from aigc_lab.evaluation.effort import BYTES_PER_WORD, DRAWING, TYPING, TimeSaved, time_saved
+from aigc_lab.evaluation.report.language import say, say_instead
 from aigc_lab.evaluation.tabulate import format_count, format_rank, format_value
-from aigc_lab.quality import mean_gap
 from aigc_lab.scores import Score
 
 
@@ -39,16 +41,15 @@ class Cell:
 class Column:
     """
     Attributes:
-        heading: the metric's, or a key of the phrases where `phrase` is set.
+        heading: in every language.
         best_first: the order that a first click sorts in.
         extra: hidden while its group is folded.
         dagger: the metric cannot tell the copycat from real data.
     """
 
-    heading: str
+    heading: Markup
     cell: Callable[[Row], Cell]
     best_first: str
-    phrase: bool = False
     extra: bool = False
     dagger: bool = False
 
@@ -83,16 +84,6 @@ def shared_columns(tables: Sequence[Table]) -> list[Column]:
     """Those whose unit is the same for every data set: gap closed, likelihood in bits per byte, cost."""
     likelihoods = {m.name: m for table in tables for m in table.metrics if m.group == "likelihood"}
     return [GAP, *map(_of_metric, likelihoods.values()), *(column for column in COST if not column.extra)]
-
-
-def quality(row: Row) -> Bar | None:
-    """Mean gap closed. Its interval is the mean of the intervals' ends, as if all metrics erred together: they see
-    the same samples, so no narrower one is sure."""
-    if row.gap_closed is None:
-        return None
-    low = mean_gap({metric: score.gap_low for metric, score in row.scores.items()})
-    high = mean_gap({metric: score.gap_high for metric, score in row.scores.items()})
-    return Bar(row.gap_closed, row.gap_closed if low is None else low, row.gap_closed if high is None else high)
 
 
 @dataclass(frozen=True)
@@ -137,13 +128,14 @@ def _heat(gap: float | None, blind: bool) -> HeatCell:
 
 
 def _gap(row: Row) -> Cell:
-    bar = quality(row)
-    if bar is None:
+    gap = row.gap_closed
+    if gap is None:
         return Cell("none", None)
-    return Cell(f"{bar.value:.0%}", bar.value, f"{bar.low:.0%} … {bar.high:.0%}", bar)
+    bar = Bar(gap.value, gap.low, gap.high)
+    return Cell(f"{gap.value:.0%}", gap.value, f"{gap.low:.0%} … {gap.high:.0%}", bar)
 
 
-GAP = Column("column.gap", _gap, "descending", phrase=True)
+GAP = Column(say("column.gap"), _gap, "descending")
 
 
 def _quality(table: Table) -> list[Column]:
@@ -151,14 +143,24 @@ def _quality(table: Table) -> list[Column]:
         found = table.ranks.get(row.name)
         return Cell("", None) if found is None else Cell(format_rank(found), found.low + found.high)
 
-    return [GAP, *([Column("column.rank", rank, "ascending", phrase=True)] if table.ranks else [])]
+    return [GAP, *([Column(say("column.rank"), rank, "ascending")] if table.ranks else [])]
 
 
 def _of_metric(metric: Metric, *, extra: bool = False, dagger: bool = False) -> Column:
     best_first = "descending" if metric.direction == "higher" else "ascending"
     return Column(
-        metric.heading, lambda row: _cell(row.scores[metric.name]), best_first, extra=extra, dagger=dagger
+        heading(metric), lambda row: _cell(row.scores[metric.name]), best_first, extra=extra, dagger=dagger
     )
+
+
+def heading(metric: Metric) -> Markup:
+    """Its title and which way is better."""
+    return title(metric) + metric.heading.removeprefix(metric.title)
+
+
+def title(metric: Metric) -> Markup:
+    """Its title, in Chinese where strings.yaml has one."""
+    return say_instead(metric.title, f"metric.{metric.name}")
 
 
 def _cell(score: Score) -> Cell:
@@ -173,15 +175,17 @@ def _bar(score: Score) -> Bar | None:
     return Bar(score.gap_closed, score.gap_low, score.gap_high)
 
 
-def time_saved_by(score: Score) -> TimeSaved:
-    """One sample against a person who types or draws it."""
-    if score.modality == "text":
-        return time_saved(score.bytes_per_sample / BYTES_PER_WORD, score.seconds_per_sample, TYPING)
-    return time_saved(1, score.seconds_per_sample, DRAWING)
+def time_saved_by(scores: Mapping[str, Score]) -> TimeSaved:
+    """One sample against a person who types or draws it, as far as it is worth keeping: by precision, the share of
+    the samples that look like data."""
+    score, precision = scores["frechet"], scores["precision"].value or 0.0
+    text = score.modality == "text"
+    units, rate = (score.bytes_per_sample / BYTES_PER_WORD, TYPING) if text else (1, DRAWING)
+    return time_saved(units, score.seconds_per_sample, rate, kept=precision)
 
 
 def _pace(row: Row) -> Cell:
-    factor = time_saved_by(row.any).factor if row.any.seconds_per_sample else None
+    factor = time_saved_by(row.scores).factor if row.any.seconds_per_sample else None
     return Cell("none", None) if factor is None else Cell(format_count(factor), factor)
 
 
@@ -191,53 +195,46 @@ def _known(value: float | None, form: Callable[[float], str]) -> Cell:
 
 COST: Sequence[Column] = (
     Column(
-        "column.seconds",
+        say("column.seconds"),
         lambda row: Cell(f"{1000 * row.any.seconds_per_sample:.3g}", row.any.seconds_per_sample),
         "ascending",
-        phrase=True,
     ),
     Column(
-        "column.flops",
+        say("column.flops"),
         lambda row: Cell(format_count(row.any.flops_per_sample), row.any.flops_per_sample),
         "ascending",
-        phrase=True,
     ),
     Column(
-        "column.parameters",
+        say("column.parameters"),
         lambda row: Cell(format_count(row.any.parameters), row.any.parameters),
         "ascending",
-        phrase=True,
     ),
     Column(
-        "column.bytes",
+        say("column.bytes"),
         lambda row: Cell(format_count(row.any.bytes_per_sample), row.any.bytes_per_sample),
         "descending",
-        phrase=True,
         extra=True,
     ),
     Column(
-        "column.rate",
+        say("column.rate"),
         lambda row: _known(
             row.any.bytes_per_sample / row.any.seconds_per_sample if row.any.seconds_per_sample else None,
             format_count,
         ),
         "descending",
-        phrase=True,
         extra=True,
     ),
-    Column("column.pace", _pace, "descending", phrase=True, extra=True),
+    Column(say("column.pace"), _pace, "descending", extra=True),
     Column(
-        "column.memory",
+        say("column.memory"),
         lambda row: _known(row.any.peak_gpu_memory or row.any.peak_memory, format_count),
         "ascending",
-        phrase=True,
         extra=True,
     ),
     Column(
-        "column.energy",
+        say("column.energy"),
         lambda row: _known(row.any.kwh_per_sample, lambda kwh: f"{1000 * kwh:.3g}"),
         "ascending",
-        phrase=True,
         extra=True,
     ),
 )

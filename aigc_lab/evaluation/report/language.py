@@ -25,10 +25,19 @@ _BETWEEN_CHINESE = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef]) (?=[\u3000-\u9
 
 def say(key: str, /, **values: object) -> Markup:
     """A phrase in every language, side by side; the style sheet shows the one of <html lang>."""
-    spans = (
-        Markup('<span class="t" lang="{}">{}</span>').format(language, phrases()[key][language].format(**values))
-        for language in LANGUAGES
-    )
+    return _side_by_side({language: phrases()[key][language].format(**values) for language in LANGUAGES})
+
+
+def say_instead(text: str, key: str, /, **values: object) -> Markup:
+    """An English text from elsewhere, and beside it the phrase that stands for it in the other languages."""
+    others = {language: said.format(**values) for language, said in phrases().get(key, {}).items()}
+    return _side_by_side({language: others.get(language, text) for language in LANGUAGES})
+
+
+def _side_by_side(said: Mapping[str, str]) -> Markup:
+    if len(set(said.values())) == 1:
+        return Markup.escape(said[LANGUAGES[0]])
+    spans = (Markup('<span class="t" lang="{}">{}</span>').format(*pair) for pair in said.items())
     return Markup("").join(spans)
 
 

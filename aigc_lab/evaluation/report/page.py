@@ -6,7 +6,7 @@ import platform
 import re
 import shlex
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -21,14 +21,14 @@ from aigc_lab import __version__
 from aigc_lab.data.samples import Images, Texts
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
-from aigc_lab.evaluation.compare import Row, Table
+from aigc_lab.evaluation.compare import Table
 from aigc_lab.evaluation.effort import TimeSaved
 from aigc_lab.evaluation.exhibit import COLUMNS, N_IMAGES, Continuation, TextPair
 from aigc_lab.evaluation.harness import Harness
 from aigc_lab.evaluation.report.charts import Axis, Chart, Series, pareto_front
 from aigc_lab.evaluation.report.differences import config_differences, without_secrets
-from aigc_lab.evaluation.report.grid import column_groups, heat_map, quality, shared_columns, time_saved_by
-from aigc_lab.evaluation.report.language import attribute, say, say_if_known
+from aigc_lab.evaluation.report.grid import column_groups, heading, heat_map, shared_columns, time_saved_by, title
+from aigc_lab.evaluation.report.language import attribute, say, say_if_known, say_instead
 from aigc_lab.evaluation.safety import Safety, pronoun_pairs
 from aigc_lab.evaluation.subjects import Evaluated
 from aigc_lab.evaluation.tabulate import format_count, format_difference
@@ -130,11 +130,18 @@ def render(evaluated: Sequence[Evaluated], tables: Sequence[Table], *, command: 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"visible": visible, "label": label, "difference": format_difference}
+    environment.filters |= {
+        "visible": visible,
+        "label": label,
+        "difference": format_difference,
+        "title": title,
+        "heading": heading,
+    }
     return environment.get_template("report.html.j2").render(
         say=say,
         attribute=attribute,
         say_if_known=say_if_known,
+        say_instead=say_instead,
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
@@ -147,7 +154,7 @@ def render(evaluated: Sequence[Evaluated], tables: Sequence[Table], *, command: 
         tables=[(table, column_groups(table), heat_map(table)) for table in tables],
         shared=rows,
         shared_columns=shared_columns(tables),
-        charts=[*_pareto(rows, marks), *_frontiers(evaluated, labels, marks)],
+        charts=[*_pareto(tables, marks), *_frontiers(evaluated, labels, marks)],
         continued=_continued(evaluated, labels, marks),
         real=_real_data(evaluated),
         cards=[_card(subject, labels, marks) for subject in evaluated],
@@ -183,27 +190,36 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _pareto(rows: Sequence[Row], marks: Mapping[str, int]) -> list[Chart]:
-    """Quality against seconds and against operations; none where no run has both."""
-    costs = {
-        "pareto.seconds": (lambda row: row.any.seconds_per_sample, format_seconds),
-        "pareto.flops": (lambda row: row.any.flops_per_sample, format_count),
+def _pareto(tables: Sequence[Table], marks: Mapping[str, int]) -> list[Chart]:
+    """Quality against seconds and against operations, both per byte, which is the same for texts and images; one
+    front per data set. None where no run has both."""
+    costs: dict[str, tuple[Callable[[Score], float], Callable[[float], str]]] = {
+        "pareto.seconds": (lambda score: score.seconds_per_sample, format_seconds),
+        "pareto.flops": (lambda score: score.flops_per_sample, format_count),
     }
     charts = []
     for key, (cost, form) in costs.items():
-        found = [(row, bar) for row in rows if (bar := quality(row)) is not None and cost(row) > 0]
-        if not found:
+        found = [
+            [
+                (row, (cost(row.any) / row.any.bytes_per_sample, gap.value), gap)
+                for row in table.rows
+                if row.name in marks and not row.is_control and (gap := row.gap_closed) and cost(row.any) > 0
+            ]
+            for table in tables
+        ]
+        points = [point for rows in found for _, point, _ in rows]
+        if not points:
             continue
-        points = [(float(cost(row)), bar.value) for row, bar in found]
-        front = pareto_front(points)
         axis = Axis.around([x for x, _ in points], log=True, form=form)
         series = [
             Series(
-                row.label, [point], marks[row.name], [(bar.low, bar.high)], f"{bar.value:.0%}, {form(point[0])}"
+                row.label, [point], marks[row.name], [(gap.low, gap.high)], f"{gap.value:.0%}, {form(point[0])}"
             )
-            for (row, bar), point in zip(found, points, strict=True)
+            for rows in found
+            for row, point, gap in rows
         ]
-        steps = [(front[0][0], 0.0), *front, (axis.high, front[-1][1])]
+        fronts = [pareto_front([point for _, point, _ in rows]) for rows in found if rows]
+        steps = [[(front[0][0], 0.0), *front, (axis.high, front[-1][1])] for front in fronts]
         charts.append(Chart(key, axis, Axis(0, 1, form="{:.0%}".format), series, joined=False, steps=steps))
     return charts
 
@@ -265,7 +281,7 @@ def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int
         "fact.parameters": format_count(cost.parameters),
         "fact.sample": f"{format_count(cost.flops_per_sample)}FLOP, {format_seconds(cost.seconds_per_sample)}, "
         f"{cost.bytes_per_sample} bytes",
-    } | _spent_facts(cost)
+    } | _spent_facts({score.metric: score for score in subject.result.scores})
     if subject.run:
         facts |= _run_facts(subject.run, cost.weights)
     return Card(
@@ -281,15 +297,16 @@ def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int
     )
 
 
-def _spent_facts(score: Score) -> dict[str, str]:
+def _spent_facts(scores: Mapping[str, Score]) -> dict[str, str]:
     """What sampling all samples at once took; nothing for controls that only look something up."""
+    score = next(iter(scores.values()))
     if not (score.seconds_per_sample and score.flops_per_sample):
         return {}
     rate = 1 / score.seconds_per_sample
     facts = {
         "fact.rate": f"{rate:.3g} samples/s, {format_count(rate * score.bytes_per_sample)}B/s "
         f"({score.n_generated} samples at once)",
-        "fact.saved": _in_words(time_saved_by(score)),
+        "fact.saved": _in_words(time_saved_by(scores)),
     }
     if score.peak_memory is not None:
         facts["fact.memory"] = f"{format_count(score.peak_memory)}B, of the whole process while it sampled"
