@@ -1,6 +1,6 @@
 """Causal language models of Hugging Face's kind behind the interface of the lab's own Transformer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,15 @@ class Pretrained(nn.Module):
         if self.end < self.vocab_size:  # it has a place of its own, behind the others
             logits = logits.index_fill(-1, torch.tensor([self.end], device=logits.device), -torch.inf)
         return torch.cat([logits, end], -1)
+
+    def decoder(self) -> Callable[[Tensor, PretrainedCache], Tensor]:
+        """What continues a cache by one symbol a row."""
+
+        def decode(symbols_B: Tensor, cache: PretrainedCache) -> Tensor:
+            documents = None if cache.documents is None else cache.documents[:, -1:]
+            return self(symbols_B[:, None], cache, documents_BL=documents)[:, -1]
+
+        return decode
 
     def new_cache(self, batch: int) -> PretrainedCache:
         from transformers import DynamicCache

@@ -169,6 +169,12 @@ class Transformer(nn.Module):
             cache.length += length
         return self.norm(x)
 
+    def decoder(self) -> Callable[[Tensor, KVCache], Tensor]:
+        """What continues a cache by one symbol a row, faster than `forward` does. It keeps the weights of now."""
+        from aigc_lab.nets.decoder import Decoder
+
+        return Decoder(self)
+
     def new_cache(self, batch: int) -> KVCache:
         """An empty cache for `batch` sequences of at most `context` positions."""
         layout, like = self.layout, self.embedding.weight

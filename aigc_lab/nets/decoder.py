@@ -1,0 +1,141 @@
+"""A Transformer's step from one symbol to the next, laid out for few rows.
+
+At one position a row the arithmetic takes less time than the modules and views around it do, and in a larger network
+than the reading of its weights does. So this is the same function with the weights gathered once, transposed so that
+they are read in order, and as few operations as there can be.
+Shapes: B rows, E positions seen, V symbols; H heads, K heads of keys and values, D channels of a head.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aigc_lab.nets.attention import KVCache, rotate
+from aigc_lab.nets.transformer import ACTIVATIONS, Block, Transformer
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """x W + b, with W stored as it is read."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, layer: nn.Linear) -> "_Linear":
+        return cls(layer.weight.t().contiguous(), layer.bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.mm(x, self.weight) if self.bias is None else torch.addmm(self.bias, x, self.weight)
+
+    def onto(self, residual: Tensor, x: Tensor) -> Tensor:
+        """residual + x W + b."""
+        found = torch.addmm(residual, x, self.weight)
+        return found if self.bias is None else found.add_(self.bias)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block's weights."""
+
+    attention_norm: Callable[[Tensor], Tensor]
+    query_norm: Callable[[Tensor], Tensor] | None
+    key_norm: Callable[[Tensor], Tensor] | None
+    qkv: _Linear
+    project: _Linear
+    feed_forward_norm: Callable[[Tensor], Tensor]
+    expand: _Linear
+    contract: _Linear
+
+    @classmethod
+    def of(cls, block: Block) -> "_Block":
+        attention, feed_forward = block.attention, block.feed_forward
+        normed = not isinstance(attention.query_norm, nn.Identity)
+        return cls(
+            _norm(block.attention_norm),
+            _norm(attention.query_norm) if normed else None,
+            _norm(attention.key_norm) if normed else None,
+            _Linear.of(attention.qkv),
+            _Linear.of(attention.project),
+            _norm(block.feed_forward_norm),
+            _Linear.of(feed_forward.expand),
+            _Linear.of(feed_forward.project),
+        )
+
+
+class Decoder:
+    """The logits behind one more symbol in each row, as `network(symbols_B1, cache)` gives them.
+
+    Args:
+        network: causal, in evaluation mode. Its weights are copied: make another decoder when they change.
+    """
+
+    def __init__(self, network: Transformer) -> None:
+        assert network.causal and not network.training
+        layout = network.layout
+        self.embedding, self.positions, self.rotation = (
+            network.embedding.weight,
+            network.positions,
+            network.rotation,
+        )
+        self.window = network.window
+        self.heads = [layout.n_heads, layout.n_kv_heads, layout.n_kv_heads]
+        self.grouped = layout.n_kv_heads < layout.n_heads
+        self.activation = ACTIVATIONS[layout.activation][0]
+        self.blocks = [_Block.of(block) for block in network.blocks if isinstance(block, Block)]
+        self.norm = _norm(network.norm)
+        head = self.embedding if network.head is None else network.head.weight
+        self.head = head.t().contiguous()
+
+    def __call__(self, symbols_B: Tensor, cache: KVCache) -> Tensor:
+        """Logits [B, V + 1] of what follows the symbols; these are added to the cache."""
+        end, B = cache.length + 1, len(symbols_B)
+        begin = 0 if self.window is None else max(0, end - self.window)
+        where, mask = self._sight(cache, begin)
+        x = self.embedding[symbols_B]
+        if self.positions is not None:
+            x = x + self.positions[where]
+        rotation = None
+        if self.rotation is not None:
+            rotation = self.rotation[:, where]  # [2, D], or [2, B, D]
+            rotation = rotation[:, None] if mask is None else rotation[:, :, None, None]
+        layers = zip(self.blocks, cache.keys.unbind(), cache.values.unbind(), strict=True)
+        for block, keys, values in layers:
+            q, k, v = block.qkv(block.attention_norm(x)).view(B, sum(self.heads), 1, -1).split(self.heads, 1)
+            if block.query_norm is not None and block.key_norm is not None:
+                q, k = block.query_norm(q), block.key_norm(k)
+            if rotation is not None:
+                q, k = rotate(q, rotation), rotate(k, rotation)
+            keys.narrow(2, cache.length, 1).copy_(k)
+            values.narrow(2, cache.length, 1).copy_(v)
+            k, v = keys.narrow(2, begin, end - begin), values.narrow(2, begin, end - begin)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.grouped)
+            x = block.project.onto(x, y.view(B, -1))
+            hidden = self.activation(block.expand(block.feed_forward_norm(x)))
+            x = block.contract.onto(x, hidden)
+        cache.length = end
+        return torch.mm(self.norm(x), self.head)
+
+    def _sight(self, cache: KVCache, begin: int) -> tuple[int | Tensor, Tensor | None]:
+        """Where the new symbols stand in their texts, and which positions from `begin` on they see; None: all.
+
+        They go on with the last document of their row.
+        """
+        if cache.documents is None:
+            return cache.length, None
+        documents = cache.documents = torch.cat([cache.documents, cache.documents[:, -1:]], 1)
+        same = documents == documents[:, -1:]
+        return same.sum(1) - 1, same[:, None, None, begin:]
+
+
+def _norm(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The function of a norm, without the module around it."""
+    if isinstance(module, nn.LayerNorm):
+        shape, weight, bias, eps = list(module.normalized_shape), module.weight, module.bias, module.eps
+        return lambda x: torch.layer_norm(x, shape, weight, bias, eps)
+    assert isinstance(module, nn.RMSNorm)
+    shape, weight, epsilon = list(module.normalized_shape), module.weight, module.eps
+    return lambda x: torch.rms_norm(x, shape, weight, epsilon)
