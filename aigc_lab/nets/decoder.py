@@ -1,8 +1,8 @@
 """A Transformer's step from one symbol to the next, laid out for few rows.
 
-At one position a row the arithmetic takes less time than the modules and views around it do, and in a larger network
-than the reading of its weights does. So this is the same function with the weights gathered once, transposed so that
-they are read in order, and as few operations as there can be.
+At one position a row the arithmetic takes less time than the modules and views around it do, and in a larger
+network than the reading of its weights does. So this is the same function with the weights gathered once,
+transposed so that they are read in order, and as few operations as there can be.
 Shapes: B rows, E positions seen, V symbols; H heads, K heads of keys and values, D channels of a head.
 """
 

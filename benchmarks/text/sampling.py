@@ -2,8 +2,8 @@
 
 python benchmarks/text/sampling.py [--rounds 7]
 
-GPT-2's layout, random weights, a prompt of one symbol and 200 new ones, float32, pairs in turn, medians. Before the
-clock runs, both have to write the same text greedily. The last line is JSON.
+GPT-2's layout, random weights, a prompt of one symbol and 200 new ones, float32, pairs in turn, medians.
+Before the clock runs, both have to write the same text greedily. The last line is JSON.
 """
 
 import argparse
@@ -24,10 +24,12 @@ NEW = 200
 SHAPES = {"4 layers, 4 heads, 128 wide": (4, 4, 128), "6 layers, 6 heads, 384 wide": (6, 6, 384)}
 
 
-def sides(
-    layers: int, heads: int, width: int, batch: int
-) -> tuple[Callable[[bool], Tensor], Callable[[bool], Tensor]]:
-    """Ours and theirs: whether to draw -> the new symbols [batch, NEW]."""
+Side = Callable[[bool], Tensor]
+"""Whether to draw -> the new symbols [batch, NEW]."""
+
+
+def sides(layers: int, heads: int, width: int, batch: int) -> tuple[Side, Side]:
+    """Ours and theirs."""
     torch.manual_seed(0)
     network = Transformer(
         shape=(256,),
@@ -69,7 +71,7 @@ def sides(
     return ours, theirs
 
 
-def rate(side: Callable[[bool], Tensor], batch: int) -> float:
+def rate(side: Side, batch: int) -> float:
     began = time.perf_counter()
     side(True)
     return batch * NEW / (time.perf_counter() - began)
