@@ -3,15 +3,14 @@
 Shapes: B batch, S positions of a source, L of a target, V symbols.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from aigc_lab.nets.attention import KVCache, Source
-from aigc_lab.nets.transformer import Transformer
+from aigc_lab.nets.transformer import Block, Transformer
 from aigc_lab.types import Fraction, PositiveInt, Shape
 
 
@@ -96,31 +95,20 @@ class EncoderDecoder(nn.Module):
         """What each block of the decoder sees of the sources."""
         there = source_BS >= 0
         hidden = self.encoder.hidden(source_BS.clamp(min=0), documents_BL=there.long())
-        return [block.cross_attention.read(hidden, there) for block in self.decoder.blocks]
+        blocks = cast(Iterable[Block], self.decoder.blocks)
+        return [block.cross_attention.read(hidden, there) for block in blocks]
 
     def given(self, source_BS: Tensor) -> "Given":
         """The decoder as a model of sequences for `aigc_lab.decoding`, whose row i is about source i."""
         return Given(self.decoder, self.read(source_BS))
 
 
-@dataclass(frozen=True)
 class Given:
     """A decoder that has read its sources, one for every row that it will write."""
 
-    decoder: Decoder
-    source: Sequence[Source]
-
-    @property
-    def context(self) -> int:
-        return self.decoder.context
-
-    @property
-    def vocab_size(self) -> int:
-        return self.decoder.vocab_size
-
-    @property
-    def start(self) -> int:
-        return self.decoder.start
+    def __init__(self, decoder: Decoder, source: Sequence[Source]) -> None:
+        self.decoder, self.source = decoder, source
+        self.context, self.vocab_size, self.start = decoder.context, decoder.vocab_size, decoder.start
 
     @property
     def device(self) -> torch.device:
