@@ -48,11 +48,14 @@ class LogLikelihood:
         nats: float64 [n].
         n_bytes: bytes of each item, int64 [n]; bits per byte are -Σ nats / (ln 2 · Σ n_bytes).
         kind: whether `nats` is log p(x) itself or a lower bound on it.
+        is_estimate: whether `nats` is drawn at random around the bound: the sum over many items says something,
+            the difference of two nothing.
     """
 
     nats: Tensor
     n_bytes: Tensor
     kind: Literal["exact", "lower bound"]
+    is_estimate: bool = False
 
     def bits_per_byte(self) -> float:
         """Over the whole corpus: the sum of nats by the sum of bytes. For 8-bit pixels this is bits/dim."""
@@ -349,7 +352,8 @@ class LatentVariable(NeuralGenerator):
                 else:
                     weights = torch.stack([self.log_weights(pixels, draw_noise) for draw_noise in noise])
                     nats.append(importance_weighted_bound(weights))
-        return LogLikelihood(torch.cat(nats).double().cpu(), torch.tensor(batch.bytes_per_item()), "lower bound")
+        n_bytes = torch.tensor(batch.bytes_per_item())
+        return LogLikelihood(torch.cat(nats).double().cpu(), n_bytes, "lower bound", is_estimate=True)
 
 
 GENERATORS: Mapping[str, str] = {

@@ -6,10 +6,10 @@ Shapes: B pairs, S symbols of a source, L of a target; negative behind the end o
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from aigc_lab.data.packing import PADDING
+from aigc_lab.data.packing import PADDING, padded
 from aigc_lab.data.samples import Pairs, Samples, Texts
 from aigc_lab.data.spec import DataSpec
 from aigc_lab.decoding import Sampling, beam_search, write
@@ -105,11 +105,6 @@ class Translator(NeuralGenerator):
     def _texts(self, symbols: Sequence[Sequence[int]]) -> Texts:
         assert self.spec.tokenizer is not None
         return Texts([self.spec.tokenizer.decode(torch.tensor(row, dtype=torch.long)) for row in symbols])
-
-
-def padded(rows: Sequence[Tensor]) -> Tensor:
-    """Rows of symbols side by side, `PADDING` behind the shorter ones: [B, L]."""
-    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=PADDING)
 
 
 def ended(symbols_BL: Tensor, end: int) -> Tensor:

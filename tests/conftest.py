@@ -37,6 +37,17 @@ TINY = {
         "model.decoder.hidden=[16]",
         "data.batch_size=8",
     ],
+    "masked": [
+        "data=pydoc",
+        "model=masked",
+        "model.at_once=8",
+        "data.batch_size=4",
+        "data.context=32",
+        "data.passage=64",
+        "model.network.width=16",
+        "model.network.n_layers=1",
+        "model.network.n_heads=2",
+    ],
     "pixels": [
         "data=digits",
         "model=transformer",

@@ -12,10 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from aigc_lab.data.corpora import Corpus, InMemory, file_size
-from aigc_lab.data.packing import PADDING
+from aigc_lab.data.packing import padded
 from aigc_lab.data.samples import Pairs, Texts
 from aigc_lab.data.spec import DataSpec, Split
 from aigc_lab.data.splits import by_hash, content_hash
@@ -144,7 +144,7 @@ class PairData(ABC):
     def _batch(self, part: Part, item: Tensor) -> Tensor:
         chosen = [self._symbols[part][i] for i in item.tolist()]
         rows = [row for pair in chosen for row in pair]
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING).view(len(item), 2, -1)
+        return padded(rows).view(len(item), 2, -1)
 
 
 @dataclass(kw_only=True)

@@ -214,7 +214,7 @@ class Harness:
 
     def _pronouns(self, generator: Generator) -> Tensor | None:
         """See `Reading`; None where the training text hardly has the two words, or the generator cannot spell
-        the templates or has no likelihood."""
+        the templates or has no likelihood, or one that is too noisy."""
         if not isinstance(self.train, Texts):
             return None
         pairs = pronoun_pairs()
@@ -227,7 +227,9 @@ class Harness:
             )
         except ValueError:  # a character is not in its vocabulary
             return None
-        return first.nats - second.nats if first and second else None  # log p(given) is in both
+        if not first or not second or first.is_estimate:
+            return None
+        return first.nats - second.nats  # log p(given) is in both
 
     def score(self, drawn: Drawn, *, run: str, kind: str, weights: str) -> Result:
         """Score what a generator has drawn."""
