@@ -1,5 +1,7 @@
 """Masked language models: every symbol is learnt from any of the others, on both sides."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,8 @@ class MaskedLanguageModel(SymbolModel):
         at_once: symbols that sampling unmasks at once; the bound is that of the law which is sampled.
         lr: learning rate at the schedule's peak.
     """
+
+    can_split: ClassVar[bool] = False  # masks are drawn for a batch as a whole
 
     generator: AnyOrder
 
