@@ -116,7 +116,7 @@ def decoding(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("-n", default=16, show_default=True, type=click.IntRange(1), help="How many samples.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of RUN/samples/.")
-@click.option("--prompt", default="", help="Text to continue (text models).")
+@click.option("--prompt", default="", help="Text to continue, or to answer (text models).")
 @click.option("--length", type=click.IntRange(1), help="Symbols to write (text models).")
 @decoding
 @click.option("--beams", "n_beams", type=click.IntRange(2), help="Search for the likeliest text instead.")

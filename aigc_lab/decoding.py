@@ -31,7 +31,7 @@ class SequenceModel(Protocol):
 
     def new_cache(self, batch: int) -> Any: ...
 
-    def decoder(self) -> Callable[[Tensor, Any], Tensor]:
+    def incremental(self) -> Callable[[Tensor, Any], Tensor]:
         """What gives the logits [B, V + 1] behind one more symbol [B] in each row of a cache."""
         ...
 
@@ -124,7 +124,7 @@ class _Rows:
     def __post_init__(self) -> None:
         self.begin = [max(0, len(text) - self.network.context + 1) for text in self.texts]
         self.cache: Any = None
-        self.decode = self.network.decoder()
+        self.step = self.network.incremental()
 
     def read(self, last_B: Tensor | None) -> Tensor:
         """Logits [B, V + 1] behind each text; `last_B` are what each has gained since the last call."""
@@ -133,7 +133,7 @@ class _Rows:
         for i in full:
             self.begin[i] = len(self.texts[i]) - context // 2
         if last_B is not None and not full:
-            return self.decode(last_B.to(device), self.cache)
+            return self.step(last_B.to(device), self.cache)
         windows = [[self.network.start, *text[begin:]] for text, begin in zip(self.texts, self.begin, strict=True)]
         width = max(map(len, windows))
         symbols = torch.tensor([[self.network.start] * (width - len(w)) + w for w in windows], device=device)

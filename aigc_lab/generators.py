@@ -4,6 +4,7 @@ A generator owns the networks; the Lightning modules train it, `load` opens it f
 the evaluation sees nothing but the protocol `Generator`, which its controls fulfil too.
 """
 
+import importlib
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -47,11 +48,14 @@ class LogLikelihood:
         nats: float64 [n].
         n_bytes: bytes of each item, int64 [n]; bits per byte are -Σ nats / (ln 2 · Σ n_bytes).
         kind: whether `nats` is log p(x) itself or a lower bound on it.
+        is_estimate: whether `nats` is drawn at random around the bound: the sum over many items says something,
+            the difference of two nothing.
     """
 
     nats: Tensor
     n_bytes: Tensor
     kind: Literal["exact", "lower bound"]
+    is_estimate: bool = False
 
     def bits_per_byte(self) -> float:
         """Over the whole corpus: the sum of nats by the sum of bytes. For 8-bit pixels this is bits/dim."""
@@ -73,7 +77,7 @@ class Generator(Protocol):
 
     @property
     def modality(self) -> str:
-        """`image`, `text` or `points`."""
+        """`image`, `text`, `points` or `pairs`."""
         ...
 
     def sample(self, n: int, *, rng: torch.Generator) -> Samples:
@@ -140,7 +144,7 @@ class Autoregressive(NeuralGenerator):
 
     def __init__(self, *, spec: DataSpec, network: Transformer | Pretrained) -> None:
         super().__init__(spec)
-        _require(spec, "image", "text")
+        require(spec, "image", "text")
         self.network = network
 
     def logits(self, symbols_BL: Tensor) -> Tensor:
@@ -206,7 +210,7 @@ class PretrainedText(Autoregressive):
     """
 
     def __init__(self, *, spec: DataSpec, path: str) -> None:
-        _require(spec, "text")
+        require(spec, "text")
         super().__init__(spec=spec, network=Pretrained(path, context=spec.length, vocab_size=spec.vocab_size))
 
 
@@ -226,7 +230,7 @@ class Implicit(NeuralGenerator):
         latent: Literal["normal", "uniform"] = "normal",  # what runs had before they could choose
     ) -> None:
         super().__init__(spec)
-        _require(spec, "image", "points")
+        require(spec, "image", "points")
         self.latent_dim, self.latent = latent_dim, latent
         self.network = generator.decoder(latent_dim, spec.shape)
 
@@ -290,7 +294,7 @@ class LatentVariable(NeuralGenerator):
         emit: Literal["sample", "median"],
     ) -> None:
         super().__init__(spec)
-        _require(spec, "image")
+        require(spec, "image")
         likelihood.check(spec.vocab_size)
         self.likelihood, self.latent_dim, self.emit = likelihood, latent_dim, emit
         channels, *sides = spec.shape
@@ -348,12 +352,16 @@ class LatentVariable(NeuralGenerator):
                 else:
                     weights = torch.stack([self.log_weights(pixels, draw_noise) for draw_noise in noise])
                     nats.append(importance_weighted_bound(weights))
-        return LogLikelihood(torch.cat(nats).double().cpu(), torch.tensor(batch.bytes_per_item()), "lower bound")
+        n_bytes = torch.tensor(batch.bytes_per_item())
+        return LogLikelihood(torch.cat(nats).double().cpu(), n_bytes, "lower bound", is_estimate=True)
 
 
-GENERATORS: Mapping[str, type[NeuralGenerator]] = {
-    c.__name__: c for c in (Autoregressive, PretrainedText, Implicit, LatentVariable)
+GENERATORS: Mapping[str, str] = {
+    **dict.fromkeys(("Autoregressive", "PretrainedText", "Implicit", "LatentVariable"), __name__),
+    "AnyOrder": "aigc_lab.any_order",
+    "Translator": "aigc_lab.translator",
 }
+"""The kinds, and the module of each, which is imported when it is needed: those elsewhere build on this one."""
 
 
 def build_generator(kind: str, model: Mapping[str, Any], spec: DataSpec) -> NeuralGenerator:
@@ -364,14 +372,15 @@ def build_generator(kind: str, model: Mapping[str, Any], spec: DataSpec) -> Neur
     """
     if kind not in GENERATORS:
         raise UserError(f"unknown kind of generator '{kind}'; known: {', '.join(GENERATORS)}")
-    parameters = inspect.signature(GENERATORS[kind].__init__).parameters
+    family: type[NeuralGenerator] = getattr(importlib.import_module(GENERATORS[kind]), kind)
+    parameters = inspect.signature(family.__init__).parameters
     wanted = set(parameters) - {"self", "spec"}
     if missing := {name for name in wanted - set(model) if parameters[name].default is inspect.Parameter.empty}:
         raise UserError(f"model.{min(missing)}: missing, but a generator of kind {kind} needs it")
     supplied = {"spec": spec, "shape": spec.shape, "vocab_size": spec.vocab_size}
     parts = build({key: model[key] for key in sorted(wanted & set(model))}, path="model", supplied=supplied)
     try:
-        return GENERATORS[kind](spec=spec, **parts)
+        return family(spec=spec, **parts)
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"model: {error}") from error
 
@@ -401,12 +410,17 @@ def load(run_dir: str | Path) -> NeuralGenerator:
     return generator.eval()
 
 
-_NOUNS = {"image": "images", "text": "texts", "points": "points"}
+_NOUNS = {"image": "images", "text": "texts", "points": "points", "pairs": "pairs of texts"}
+_ABLE = {"points": "gan", "pairs": "encoder_decoder"}
 
 
-def _require(spec: DataSpec, *modalities: str) -> None:
+def require(spec: DataSpec, *modalities: str) -> None:
+    """
+    Raises:
+        ValueError: the data is of none of the modalities.
+    """
     if spec.modality not in modalities:
-        able = "gan" if spec.modality == "points" else "transformer"
+        able = _ABLE.get(spec.modality, "transformer")
         made_for = " and ".join(_NOUNS[m] for m in modalities)
         raise ValueError(
             f"{spec.name} holds {_NOUNS[spec.modality]}, and this model is for {made_for}; use model={able}"

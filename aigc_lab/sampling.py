@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from aigc_lab.config.targets import build
-from aigc_lab.data.samples import Images, Points, Texts
+from aigc_lab.data.samples import Images, Pairs, Points, Texts
 from aigc_lab.data.stream import fold
 from aigc_lab.decoding import Sampling, beam_search, write
 from aigc_lab.errors import UserError
@@ -16,6 +16,7 @@ from aigc_lab.files import write_atomically
 from aigc_lab.generators import Autoregressive, load
 from aigc_lab.pictures import plot, sheet, to_png
 from aigc_lab.run import Run
+from aigc_lab.translator import Translator
 
 
 def sample_to_file(
@@ -45,11 +46,17 @@ def sample_to_file(
     generator = load(run.path)
     given = {name: value for name, value in sampling.items() if value is not None}
     run.samples.mkdir(exist_ok=True)
-    if generator.modality != "text":
-        asked = {"prompt": prompt, "length": length, "beams": n_beams, "stop": stop, **given}
-        if used := [f"--{name.replace('_', '-')}" for name, value in asked.items() if value not in ("", None, ())]:
-            raise UserError(f"sample: {', '.join(used)}: for text models only")
+    texts_path = output or run.samples / f"seed{seed}-n{n}.txt"
+    if isinstance(generator, Translator):
+        _refuse("an answer ends by itself", length=length, stop=stop)
+        answers = _answers(generator, run, prompt, n=n, seed=seed, n_beams=n_beams, given=given)
+        return _show(answers, texts_path)
+    if not isinstance(generator, Autoregressive) or generator.modality != "text":
+        kind = "models that write from left to right" if generator.modality == "text" else "text models"
+        _refuse(f"for {kind} only", prompt=prompt, length=length, beams=n_beams, stop=stop, **given)
         samples = generator.sample(n, rng=torch.Generator().manual_seed(seed))
+        if isinstance(samples, Texts):
+            return _show(samples.to_strings(), texts_path)
         path = output or run.samples / f"seed{seed}-n{n}.png"
         if isinstance(samples, Points):
             _write(path, plot(samples, build(run.config().data, path="data").law))
@@ -57,7 +64,6 @@ def sample_to_file(
             assert isinstance(samples, Images)
             _write(path, to_png(sheet(samples, columns=min(n, 16))))
         return path
-    assert isinstance(generator, Autoregressive)
     try:
         (symbols,) = generator.spec.encode(Texts([prompt.encode()]))
     except ValueError as error:
@@ -74,12 +80,55 @@ def sample_to_file(
             stopped=_enough(generator, stop, n_bytes=generator.spec.passage if length is None else None),
         )
     texts = [prompt + cut(_decode(generator, symbols), stop) for symbols in written]
+    return _show(texts, texts_path)
+
+
+def _refuse(why: str, **options: Any) -> None:
+    """
+    Raises:
+        UserError: one of the options was given.
+    """
+    if used := [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in ("", None, ())]:
+        raise UserError(f"sample: {', '.join(used)}: {why}")
+
+
+def _show(texts: Sequence[str], path: Path) -> Path:
+    """Texts on stdout and in a file."""
     rule = "\n" + "-" * 72 + "\n"
     text = rule.join(texts) + "\n"
     sys.stdout.write(text)
-    path = output or run.samples / f"seed{seed}-n{n}.txt"
     _write(path, text.encode())
     return path
+
+
+def _answers(
+    generator: Translator,
+    run: Run,
+    prompt: str,
+    *,
+    n: int,
+    seed: int,
+    n_beams: int | None,
+    given: Mapping[str, Any],
+) -> list[str]:
+    """n answers to the prompt; without one, the first n test sources, each with an answer below it."""
+    if prompt:
+        sources = Texts([prompt.encode()] * (1 if n_beams else n))
+    else:
+        pairs = build(run.config().data, path="data").real("held_out")
+        assert isinstance(pairs, Pairs)
+        sources = pairs.sources[:n]
+    try:
+        if n_beams:
+            _refuse("a search draws nothing", **given)
+            answers = generator.search(sources, n_beams=n_beams)
+        else:
+            rng = torch.Generator().manual_seed(seed)
+            answers = generator.respond(sources, rng=rng, sampling=Sampling(**given))
+    except ValueError as error:
+        raise UserError(f"--prompt: {error}") from None
+    shown = answers.to_strings()
+    return shown if prompt else [f"{a}\n{b}" for a, b in zip(sources.to_strings(), shown, strict=True)]
 
 
 def cut(text: str, stop: Sequence[str]) -> str:

@@ -48,6 +48,21 @@ TINY = {
 }
 """Overrides that make a tiny run of each family."""
 
+ALSO = {
+    "masked": [
+        "data=pydoc",
+        "model=masked",
+        "model.at_once=8",
+        "data.batch_size=4",
+        "data.context=32",
+        "data.passage=64",
+        "model.network.width=16",
+        "model.network.n_layers=1",
+        "model.network.n_heads=2",
+    ],
+}
+"""Of families that are trained as one of those: `trained` has them, what trains every family anew does not."""
+
 QUICK = ("evaluation.n=60", "evaluation.judge.steps=10", "evaluation.judge.context=32")
 """A short evaluation."""
 
@@ -74,13 +89,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished tiny run of each family, to read from."""
     root = tmp_path_factory.mktemp("trained")
     return {
-        family: train_here(root, family, ["trainer.max_steps=6", "trainer.log_every_n_steps=2"]) for family in TINY
+        family: train_here(root, family, ["trainer.max_steps=6", "trainer.log_every_n_steps=2"])
+        for family in TINY | ALSO
     }
 
 
 def train_here(runs_dir: Path, family: str, overrides: Sequence[str]) -> Path:
 
-    return train_these(runs_dir, [*TINY[family], *overrides])
+    return train_these(runs_dir, [*(TINY | ALSO)[family], *overrides])
 
 
 def train_these(runs_dir: Path, overrides: Sequence[str]) -> Path:

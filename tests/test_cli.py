@@ -79,6 +79,15 @@ def test_sampling_images_writes_a_sheet(trained: dict[str, Path], capsys: pytest
     assert "--prompt: for text models only" in capsys.readouterr().err
 
 
+def test_what_is_unmasked_has_no_options_of_what_is_written(
+    trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    *texts, _ = stdout(capsys, "sample", str(trained["masked"]), "-n", "2")
+    assert "-" * 72 in texts
+    assert main(["sample", str(trained["masked"]), "--prompt", "def "]) == 2
+    assert capsys.readouterr().err.endswith("--prompt: for models that write from left to right only\n")
+
+
 def test_sampling_text_continues_the_prompt(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     command = ["sample", str(trained["text"]), "-n", "2", "--prompt", "def ", "--length", "50", "--seed", "3"]
     out = stdout(capsys, *command)
@@ -182,6 +191,9 @@ def test_compare_shows_every_family_and_flags_the_copycat(
     assert kinds["digits_gan"]["value"] is None
     assert kinds["digits_vae"]["kind"] == "upper bound"
     assert kinds["digits_transformer"]["kind"] == "exact"
+    masked = next(row for name, row in by_data["pydoc"].items() if name.startswith("pydoc_masked"))
+    kinds = {score["metric"]: score["kind"] for score in masked["scores"]}
+    assert kinds["bits_per_byte"] == "upper bound"
 
     page = Collector()
     page.feed(Path("out/report.html").read_text())

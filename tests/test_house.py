@@ -41,6 +41,7 @@ def test_every_experiment_and_every_option_composes() -> None:
         "data=text_file": ["data.path=x"],
         "data/tokenizer=hf": ["data.tokenizer.path=x"],
         "data=image_folder": ["data.path=x", "model=gan"],
+        "data=pairs": ["data.path=x", "model=encoder_decoder"],
         "model=hf": ["model.path=x"],
     }
     for group in composer.groups():

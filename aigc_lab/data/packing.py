@@ -6,16 +6,17 @@ changes what a step costs and nothing of what it learns.
 
 from bisect import bisect_left, insort
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aigc_lab.data.token_files import Tokens
 
 PADDING = -1
-"""The document of what is none."""
+"""The document of what is none; and the symbol, behind the end of a sequence."""
 
 IGNORED = -100
 """The target that torch's losses leave out."""
@@ -56,6 +57,11 @@ class Windows:
 
 Batch = Tensor | Windows
 """Items of a data set side by side: plain, or packed windows."""
+
+
+def padded(rows: Sequence[Tensor]) -> Tensor:
+    """Sequences of symbols side by side, `PADDING` behind the shorter ones: int64 [b, the longest]."""
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=PADDING)
 
 
 def begins(documents: Tensor) -> Tensor:

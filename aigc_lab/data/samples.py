@@ -1,4 +1,4 @@
-"""What generators emit and metrics read: images as levels, texts as bytes, points as numbers."""
+"""What generators emit and metrics read: images as levels, texts as bytes, points as numbers, pairs of texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,12 +68,31 @@ class Points:
         return [self.coordinates[0].nbytes] * len(self) if len(self) else []
 
 
-Samples = Images | Texts | Points
+@dataclass(frozen=True)
+class Pairs:
+    """Texts, and what each is to become."""
+
+    sources: Texts
+    targets: Texts
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, index: slice | Tensor) -> "Pairs":
+        return Pairs(self.sources[index], self.targets[index])
+
+    def bytes_per_item(self) -> list[int]:
+        """Of the targets: what a model of pairs writes."""
+        return self.targets.bytes_per_item()
+
+
+Samples = Images | Texts | Points | Pairs
 
 
 def join(parts: Sequence[Samples]) -> Samples:
     """Concatenate samples of one kind, in order."""
     first = parts[0]
+    assert not isinstance(first, Pairs), "pairs are never generated as a whole"
     if isinstance(first, Images):
         return Images(torch.cat([p.pixels for p in parts if isinstance(p, Images)]), first.levels)
     if isinstance(first, Points):

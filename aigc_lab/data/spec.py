@@ -9,7 +9,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
-from aigc_lab.data.samples import Images, Points, Samples, Texts
+from aigc_lab.data.samples import Images, Pairs, Points, Samples, Texts
 from aigc_lab.data.tokens import Tokenizer, tokenizer_from_json
 from aigc_lab.errors import UserError
 
@@ -20,18 +20,19 @@ Split = Literal["train", "held_out"]
 class DataSpec:
     """An item is an array of `shape` whose elements take `vocab_size` values.
 
-    For images the values are grey or colour levels; for texts the symbols of a tokenizer; for points, of shape
-    (d,), a continuum, which is written as vocab_size = 0.
+    For images the values are grey or colour levels; for texts the symbols of a tokenizer; likewise for pairs of
+    texts, where the shape (context,) is the longest of either; for points, of shape (d,), a continuum, which is
+    written as vocab_size = 0.
     """
 
     __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
 
     name: str
-    modality: Literal["image", "text", "points"]
+    modality: Literal["image", "text", "points", "pairs"]
     shape: tuple[int, ...]
     vocab_size: int
     tokenizer: Tokenizer | None
-    """Of texts; None for others."""
+    """Of texts and pairs; None for others."""
     passage: int
     """Bytes of the passages by which texts are sampled and compared, whatever a model's context; 0 for others."""
     n_classes: int
@@ -67,11 +68,11 @@ class DataSpec:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise UserError(f"the data description is damaged: {first['loc'][0]}: {first['msg']}") from None
-        least, rank = {"image": (2, 3), "text": (2, 1), "points": (0, 1)}[spec.modality]
+        least, rank = {"image": (2, 3), "text": (2, 1), "points": (0, 1), "pairs": (2, 1)}[spec.modality]
         if spec.vocab_size < least or len(spec.shape) != rank or min(spec.shape) < 1:
             raise UserError(f"the data description is damaged: {spec.vocab_size} values in shape {spec.shape}")
         symbols = spec.tokenizer.vocab_size if spec.tokenizer else None
-        if symbols != (spec.vocab_size if spec.modality == "text" else None):
+        if symbols != (spec.vocab_size if spec.modality in ("text", "pairs") else None):
             raise UserError(f"the data description is damaged: {spec.vocab_size} values, but {symbols} symbols")
         return spec
 
@@ -84,10 +85,12 @@ class DataSpec:
         """Each sample as a sequence of symbols, int64.
 
         Raises:
-            ValueError: a text cannot be written in the tokenizer's symbols, or the samples are points.
+            ValueError: a text cannot be written in the tokenizer's symbols, or the samples are points or pairs.
         """
         if isinstance(samples, Points):
             raise ValueError("points are not made of symbols")
+        if isinstance(samples, Pairs):
+            raise ValueError("pairs are two sequences of symbols each")
         if isinstance(samples, Images):
             return list(samples.pixels.flatten(1).long())
         assert self.tokenizer is not None

@@ -66,8 +66,8 @@ class Harness:
     def __init__(self, dataset: Dataset, protocol: Evaluation, cache_dir: Path) -> None:
         self.dataset, self.protocol, self.cache_dir = dataset, protocol, cache_dir
         self.spec = dataset.spec
-        if self.spec.modality == "points":
-            raise UserError(f"{self.spec.name}: points have a known density; judge them with `aigc reproduce`")
+        if self.spec.modality in JUDGED_ELSEWHERE:
+            raise UserError(f"{self.spec.name}: {JUDGED_ELSEWHERE[self.spec.modality]}")
         self.train, self.held_out = dataset.real("train"), dataset.real("held_out")
         self.n = min(protocol.n, len(self.held_out), len(self.train) // 2)
         if self.n < MINIMUM:
@@ -91,7 +91,7 @@ class Harness:
     @cached_property
     def features(self) -> Features:
         modality = self.spec.modality
-        assert modality != "points"
+        assert modality != "points" and modality != "pairs"  # see JUDGED_ELSEWHERE
         kind: FeatureKind = "unlabelled_image" if modality == "image" and self.spec.n_classes < 2 else modality
         return self._fitted(self.protocol.features[kind], f"evaluation.features.{kind}")
 
@@ -214,7 +214,7 @@ class Harness:
 
     def _pronouns(self, generator: Generator) -> Tensor | None:
         """See `Reading`; None where the training text hardly has the two words, or the generator cannot spell
-        the templates or has no likelihood."""
+        the templates or has no likelihood, or one that is too noisy."""
         if not isinstance(self.train, Texts):
             return None
         pairs = pronoun_pairs()
@@ -227,7 +227,9 @@ class Harness:
             )
         except ValueError:  # a character is not in its vocabulary
             return None
-        return first.nats - second.nats if first and second else None  # log p(given) is in both
+        if not first or not second or first.is_estimate:
+            return None
+        return first.nats - second.nats  # log p(given) is in both
 
     def score(self, drawn: Drawn, *, run: str, kind: str, weights: str) -> Result:
         """Score what a generator has drawn."""
@@ -442,6 +444,13 @@ class Harness:
         """A generator of its own for each purpose, so that one never disturbs another."""
         return torch.Generator().manual_seed(fold(self.protocol.seed, *purpose.encode()))
 
+
+JUDGED_ELSEWHERE = {
+    "points": "points have a known density; judge them with `aigc reproduce`",
+    "pairs": "an answer to a source is right or wrong; judge answers with `aigc reproduce`, as text/translate_toy "
+    "does, or look at them with `aigc sample`",
+}
+"""Modalities without protocol, and what does for them."""
 
 KINDS = {"exact": "exact", "lower bound": "upper bound"}
 """What a likelihood's kind is for the bits that it is reported in."""

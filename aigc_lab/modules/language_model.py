@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -10,11 +9,12 @@ from aigc_lab.data.packing import IGNORED, Batch, Windows, inputs
 from aigc_lab.generators import Autoregressive, PretrainedText, behind_start
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.parallelize import shard_blocks
+from aigc_lab.modules.symbols import SymbolModel
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.types import PositiveFloat
 
 
-class LanguageModel(GenerativeModule):
+class LanguageModel(SymbolModel):
     """Minimises -1/L Σ log p(x_i | start, x_1 .. x_{i-1}) in nats per symbol.
 
     Images [B, C, H, W] are read as sequences of C·H·W pixel values in raster order, so the same module
@@ -26,7 +26,6 @@ class LanguageModel(GenerativeModule):
     """
 
     can_shard: ClassVar[bool] = True
-    can_split: ClassVar[bool] = True
 
     generator: Autoregressive
 
@@ -39,12 +38,7 @@ class LanguageModel(GenerativeModule):
     def sampler(self) -> Autoregressive:
         return self.generator
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Mean nats per symbol of a batch of windows [B, L], of images [B, C, H, W] or of packed documents."""
-        return self._nats(batch) / _n_symbols(batch)
-
-    def _nats(self, batch: Batch) -> Tensor:
-        """The sum over all symbols."""
+    def nats(self, batch: Batch) -> Tensor:
         network = self.generator.network  # its whole alphabet: it also learns that nothing ends here
         if isinstance(batch, Windows):
             logits, targets = network(inputs(batch, network.start), documents_BL=batch.documents), batch.targets
@@ -55,28 +49,11 @@ class LanguageModel(GenerativeModule):
             logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
         )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        (optimizer,) = self.each_optimizer()
-        n_symbols = _n_symbols(batch)
-        pieces = batch.chunk(self.plan.micro_batches)
-        loss = self.descend(optimizer, (self._nats(piece) / n_symbols for piece in pieces))
-        self.report({"loss": loss})
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.log("val/loss", self.loss(batch), batch_size=_n_symbols(batch), sync_dist=True)
-
     def configure_model(self) -> None:
         """Called by Lightning before training; splits the network where the strategy has a device mesh."""
         if self.device_mesh is not None:
             assert isinstance(self.generator.network, Transformer), "others cannot be sharded"
             shard_blocks(self.generator.network, self.device_mesh["data_parallel"])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        network = self.generator.network
-        return self.make_optimizer(network.parameters(), self.lr, matrices=list(network.matrices()))
-
-    def compile_networks(self) -> None:
-        self.generator.network.compile()
 
 
 class FineTuning(LanguageModel):
@@ -93,7 +70,3 @@ class FineTuning(LanguageModel):
         GenerativeModule.__init__(self, plan)
         self.generator = PretrainedText(spec=plan.spec, path=path)
         self.lr = lr
-
-
-def _n_symbols(batch: Batch) -> int:
-    return int((batch.targets != IGNORED).sum()) if isinstance(batch, Windows) else batch.numel()

@@ -129,10 +129,56 @@ class Attention(nn.Module):
             q, k = rotate(q, rotation), rotate(k, rotation)
         if past is not None:
             k, v = past.extend(k, v)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=sight.mask, is_causal=sight.causal, enable_gqa=self.n_kv_heads < self.n_heads
-        )
-        return self.project(y.transpose(1, 2).reshape(B, L, -1))
+        return self.project(attend(q, k, v, sight))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What cross-attention sees of another sequence: `keys` and `values` [B, K, S, D] of its S positions, and
+    which of them are there, bool [B, 1, 1, S]."""
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+
+
+class CrossAttention(nn.Module):
+    """Queries of one sequence, keys and values of another (Vaswani et al. 2017, section 3.2.3), which are computed
+    once however often they are looked at. Nothing is rotated: the two have no distance.
+
+    Args:
+        width, n_heads, n_kv_heads, qk_norm, bias: as for `Attention`.
+    """
+
+    def __init__(self, width: int, *, n_heads: int, n_kv_heads: int, qk_norm: bool, bias: bool) -> None:
+        super().__init__()
+        self.head_size = width // n_heads
+        self.query = nn.Linear(width, width, bias=bias)
+        self.kv = nn.Linear(width, 2 * n_kv_heads * self.head_size, bias=bias)
+        self.query_norm = nn.RMSNorm(self.head_size, eps=1e-6) if qk_norm else nn.Identity()
+        self.key_norm = nn.RMSNorm(self.head_size, eps=1e-6) if qk_norm else nn.Identity()
+        self.project = nn.Linear(width, width, bias=bias)
+
+    def read(self, source_BSC: Tensor, there_BS: Tensor) -> Source:
+        """Another sequence's hidden channels, and which of its positions are there, as `forward` sees them."""
+        B, S, _ = source_BSC.shape
+        keys, values = self.kv(source_BSC).view(B, S, -1, self.head_size).transpose(1, 2).chunk(2, 1)
+        return Source(self.key_norm(keys), values, there_BS[:, None, None])
+
+    def forward(self, x: Tensor, source: Source) -> Tensor:
+        """[B, L, width] -> the same."""
+        B, L, _ = x.shape
+        q = self.query_norm(self.query(x).view(B, L, -1, self.head_size).transpose(1, 2))
+        return self.project(attend(q, source.keys, source.values, Sight(source.mask)))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> Tensor:
+    """softmax(q kᵀ / √D) v of queries [B, H, L, D], keys and values [B, K, E, D], the heads side by side:
+    [B, L, H·D]."""
+    y = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=sight.mask, is_causal=sight.causal, enable_gqa=k.shape[1] < q.shape[1]
+    )
+    return y.transpose(1, 2).flatten(2)
 
 
 def rotary_angles(context: int, head_size: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aigc_lab.nets.attention import places
+from aigc_lab.nets.incremental import by_forward
 
 
 @dataclass
@@ -100,14 +101,9 @@ class Pretrained(nn.Module):
             logits = logits.index_fill(-1, torch.tensor([self.end], device=logits.device), -torch.inf)
         return torch.cat([logits, end], -1)
 
-    def decoder(self) -> Callable[[Tensor, PretrainedCache], Tensor]:
+    def incremental(self) -> Callable[[Tensor, PretrainedCache], Tensor]:
         """What continues a cache by one symbol a row."""
-
-        def decode(symbols_B: Tensor, cache: PretrainedCache) -> Tensor:
-            documents = None if cache.documents is None else cache.documents[:, -1:]
-            return self(symbols_B[:, None], cache, documents_BL=documents)[:, -1]
-
-        return decode
+        return by_forward(self)
 
     def new_cache(self, batch: int) -> PretrainedCache:
         from transformers import DynamicCache

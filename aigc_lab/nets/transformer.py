@@ -4,9 +4,9 @@ Shapes: B batch, L positions, V symbols.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from aigc_lab.nets.attention import (
     Attention,
+    CrossAttention,
     KVCache,
     Past,
     Sight,
+    Source,
     causal_sight,
     document_sight,
     places,
@@ -55,6 +57,9 @@ class Transformer(nn.Module):
     Raises:
         ValueError: `width` does not divide into `n_heads` heads of even size, or these into `n_kv_heads` groups.
     """
+
+    cross: ClassVar[bool] = False
+    """Whether the blocks look at another sequence too."""
 
     def __init__(
         self,
@@ -100,7 +105,7 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(vocab_size + 1, width)
         self.positions = nn.Parameter(torch.zeros(self.context, width)) if position_embedding else None
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(layout) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(Block(layout, cross=self.cross) for _ in range(n_layers))
         self.norm = layout.new_norm()
         self.head = None if tied else nn.Linear(width, vocab_size + 1, bias=False)
         rotation = rotary_angles(self.context, width // n_heads) if rotary else None
@@ -113,7 +118,7 @@ class Transformer(nn.Module):
         """GPT-2's: normal(0, 0.02), residual projections scaled down by the number of branches, biases 0."""
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2 and name != "positions":
-                scale = 0.02 / math.sqrt(2 * n_layers) if name.endswith("project.weight") else 0.02
+                scale = 0.02 / math.sqrt((2 + self.cross) * n_layers) if name.endswith("project.weight") else 0.02
                 nn.init.normal_(parameter, std=scale)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -127,18 +132,29 @@ class Transformer(nn.Module):
         return (parameter for parameter in self.blocks.parameters() if parameter.ndim == 2)
 
     def forward(
-        self, symbols_BL: Tensor, cache: KVCache | None = None, *, documents_BL: Tensor | None = None
+        self,
+        symbols_BL: Tensor,
+        cache: KVCache | None = None,
+        *,
+        documents_BL: Tensor | None = None,
+        source: Sequence[Source] | None = None,
     ) -> Tensor:
         """Logits [B, L, V + 1]: where causal, of the symbol that follows each of the given ones.
 
         With a `cache`, the given symbols continue those it holds, and are added to it. With `documents`, only
         symbols of one document see each other, and positions count from its first (`document_sight`).
+        `source` is what each block sees of another sequence, where `cross`.
         """
-        x = self.hidden(symbols_BL, cache, documents_BL=documents_BL)
+        x = self.hidden(symbols_BL, cache, documents_BL=documents_BL, source=source)
         return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
 
     def hidden(
-        self, symbols_BL: Tensor, cache: KVCache | None = None, *, documents_BL: Tensor | None = None
+        self,
+        symbols_BL: Tensor,
+        cache: KVCache | None = None,
+        *,
+        documents_BL: Tensor | None = None,
+        source: Sequence[Source] | None = None,
     ) -> Tensor:
         """What the logits are read from, [B, L, width]; see `forward`."""
         begin = cache.length if cache else 0
@@ -164,16 +180,16 @@ class Transformer(nn.Module):
             rotation = rotation if documents_BL is None else rotation[:, :, None]  # the same for every head
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, rotation, sight, cache.layer(i) if cache else None)
+            x = block(x, rotation, sight, cache.layer(i) if cache else None, source[i] if source else None)
         if cache:
             cache.length += length
         return self.norm(x)
 
-    def decoder(self) -> Callable[[Tensor, KVCache], Tensor]:
+    def incremental(self) -> Callable[[Tensor, KVCache], Tensor]:
         """What continues a cache by one symbol a row, faster than `forward` does. It keeps the weights of now."""
-        from aigc_lab.nets.decoder import Decoder
+        from aigc_lab.nets.incremental import Incremental
 
-        return Decoder(self)
+        return Incremental(self)
 
     def new_cache(self, batch: int) -> KVCache:
         """An empty cache for `batch` sequences of at most `context` positions."""
@@ -201,24 +217,26 @@ class Layout:
 
 
 class Block(nn.Module):
-    """x + attention(norm x), then x + feed-forward(norm x)."""
+    """x + attention(norm x), with `cross` then x + cross-attention(norm x), then x + feed-forward(norm x)."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, cross: bool = False) -> None:
         super().__init__()
+        heads = {"n_heads": layout.n_heads, "n_kv_heads": layout.n_kv_heads}
         self.attention_norm = layout.new_norm()
-        self.attention = Attention(
-            layout.width,
-            n_heads=layout.n_heads,
-            n_kv_heads=layout.n_kv_heads,
-            qk_norm=layout.qk_norm,
-            bias=layout.bias,
-        )
+        self.attention = Attention(layout.width, **heads, qk_norm=layout.qk_norm, bias=layout.bias)
+        if cross:
+            self.cross_norm = layout.new_norm()
+            self.cross_attention = CrossAttention(layout.width, **heads, qk_norm=layout.qk_norm, bias=layout.bias)
         self.feed_forward_norm = layout.new_norm()
         self.feed_forward = FeedForward(layout)
         self.dropout = nn.Dropout(layout.dropout)
 
-    def forward(self, x: Tensor, rotation: Tensor | None, sight: Sight, past: Past | None) -> Tensor:
+    def forward(
+        self, x: Tensor, rotation: Tensor | None, sight: Sight, past: Past | None, source: Source | None = None
+    ) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), rotation, sight, past))
+        if source is not None:
+            x = x + self.dropout(self.cross_attention(self.cross_norm(x), source))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 

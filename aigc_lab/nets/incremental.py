@@ -8,6 +8,7 @@ Shapes: B rows, E positions seen, V symbols; H heads, K heads of keys and values
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,15 +67,15 @@ class _Block:
         )
 
 
-class Decoder:
+class Incremental:
     """The logits behind one more symbol in each row, as `network(symbols_B1, cache)` gives them.
 
     Args:
-        network: causal, in evaluation mode. Its weights are copied: make another decoder when they change.
+        network: causal, in evaluation mode. Its weights are copied: make another one when they change.
     """
 
     def __init__(self, network: Transformer) -> None:
-        assert network.causal and not network.training
+        assert network.causal and not network.cross and not network.training
         layout = network.layout
         self.embedding, self.positions, self.rotation = (
             network.embedding.weight,
@@ -129,6 +130,16 @@ class Decoder:
         documents = cache.documents = torch.cat([cache.documents, cache.documents[:, -1:]], 1)
         same = documents == documents[:, -1:]
         return same.sum(1) - 1, same[:, None, None, begin:]
+
+
+def by_forward(network: Callable[..., Tensor]) -> Callable[[Tensor, Any], Tensor]:
+    """The same for any network that reads a cache."""
+
+    def step(symbols_B: Tensor, cache: Any) -> Tensor:
+        documents = None if cache.documents is None else cache.documents[:, -1:]
+        return network(symbols_B[:, None], cache, documents_BL=documents)[:, -1]
+
+    return step
 
 
 def _norm(module: nn.Module) -> Callable[[Tensor], Tensor]:

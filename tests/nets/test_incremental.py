@@ -26,7 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("padding", [None, [0, 4, 1]], ids=["whole rows", "prompts of several lengths"])
 @torch.inference_mode()
-def test_a_step_of_the_decoder_is_a_step_of_the_network(name: str, padding: list[int] | None) -> None:
+def test_an_incremental_step_is_a_step_of_the_network(name: str, padding: list[int] | None) -> None:
     torch.manual_seed(0)
     network = Transformer(shape=(24,), vocab_size=11, width=16, n_layers=2, n_heads=4, **OPTIONS[name]).eval()
     for parameter in network.parameters():
@@ -34,11 +34,11 @@ def test_a_step_of_the_decoder_is_a_step_of_the_network(name: str, padding: list
     symbols, documents = torch.randint(12, (3, 20)), None
     if padding is not None:
         documents = (torch.arange(20) >= torch.tensor(padding)[:, None]).long()
-    ours, theirs, decode = network.new_cache(3), network.new_cache(3), network.decoder()
+    ours, theirs, step = network.new_cache(3), network.new_cache(3), network.incremental()
     for cache in (ours, theirs):
         network(symbols[:, :6], cache, documents_BL=None if documents is None else documents[:, :6])
     for i in range(6, 20):
         last = None if documents is None else documents[:, i : i + 1]
         expected = network(symbols[:, i : i + 1], theirs, documents_BL=last)[:, -1]
-        torch.testing.assert_close(decode(symbols[:, i], ours), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(step(symbols[:, i], ours), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(ours.keys, theirs.keys, rtol=1e-4, atol=1e-4)
