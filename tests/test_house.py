@@ -10,6 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
+import yaml
 
 from aigc_lab.cli import aigc
 from aigc_lab.config.compose import Composer
@@ -25,8 +26,11 @@ def test_imports_go_downwards_only() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_every_experiment_and_every_option_composes() -> None:
+def test_every_experiment_and_every_option_composes(tmp_path: Path) -> None:
     composer = Composer()
+    run = tmp_path / "run"  # that others begin as
+    run.mkdir()
+    (run / "config.yaml").write_text(yaml.safe_dump({"model": composer.train([]).model}))
     experiments = composer.options("experiment")
     assert {
         "text/pydoc",
@@ -42,6 +46,13 @@ def test_every_experiment_and_every_option_composes() -> None:
         "data/tokenizer=hf": ["data.tokenizer.path=x"],
         "data=image_folder": ["data.path=x", "model=gan"],
         "model=hf": ["model.path=x"],
+        "data=instructions": ["data.path=x"],
+        "data=preferences": ["data.path=x"],
+        "data/template=plain": ["data=instructions", "data.path=x"],
+        "data/tokenizer=run": ["data.tokenizer.path=x"],
+        "model=finetune": [f"model.run={run}"],
+        "model=dpo": [f"model.run={run}"],
+        "model/adapters=lora": ["model=hf", "model.path=x"],
     }
     for group in composer.groups():
         for option in composer.options(group):
