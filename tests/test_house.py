@@ -26,11 +26,15 @@ def test_imports_go_downwards_only() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def a_run(folder: Path) -> Path:
+    """As much of a run as another needs to be composed that begins as it."""
+    (folder / "run").mkdir()
+    (folder / "run/config.yaml").write_text(yaml.safe_dump({"model": Composer().train([]).model}))
+    return folder / "run"
+
+
 def test_every_experiment_and_every_option_composes(tmp_path: Path) -> None:
-    composer = Composer()
-    run = tmp_path / "run"  # that others begin as
-    run.mkdir()
-    (run / "config.yaml").write_text(yaml.safe_dump({"model": composer.train([]).model}))
+    composer, run = Composer(), a_run(tmp_path)
     experiments = composer.options("experiment")
     assert {
         "text/pydoc",
@@ -112,7 +116,8 @@ def commands(document: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_documented_command_exists_and_composes(document: str) -> None:
+def test_every_documented_command_exists_and_composes(document: str, tmp_path: Path) -> None:
+    run = a_run(tmp_path)
     for command in commands(document):
         _, verb, *arguments = shlex.split(command)
         assert verb in aigc.commands, command
@@ -121,7 +126,8 @@ def test_every_documented_command_exists_and_composes(document: str) -> None:
             if argument.startswith("-"):
                 assert argument.split("=")[0] in options, command
         if verb == "train":
-            overrides = [a for a in arguments if not a.startswith("-")]
+            overrides = [a for a in arguments if not a.startswith(("-", "model.run="))]
+            overrides += [f"model.run={run}" for a in arguments if a.startswith("model.run=")]
             composer = Composer()
             for combination in composer.sweep(overrides) if "-m" in arguments else [overrides]:
                 composer.train(combination)

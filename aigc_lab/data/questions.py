@@ -28,6 +28,9 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
         "Which title does help('{}') have?",
         "Under {}, what does the help explain?",
         "The topic {}: what is its title?",
+        "I look up {}. What do I read about?",
+        "Title of the page {}?",
+        "Tell me what help('{}') is headed.",
     ),
     "base": (
         "What is the base class of {}?",
@@ -35,6 +38,9 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
         "{} is a subclass of what?",
         "Name the parent of {}.",
         "From which class is {} derived?",
+        "Which exception stands right above {}?",
+        "class {} extends which class?",
+        "Base of {}?",
     ),
     "signature": (
         "What are the arguments of {}?",
@@ -42,6 +48,9 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
         "How is {} called?",
         "Give the signature of {}.",
         "{} has which parameters?",
+        "Show me how to call {}.",
+        "Parameters of {}?",
+        "I want to use {}. What do I pass?",
     ),
 }
 """The ways to ask for a fact."""

@@ -55,7 +55,7 @@ class LoRA:
         inject_adapter_in_model(
             LoraConfig(
                 r=self.rank,
-                lora_alpha=self.alpha,  # type: ignore[arg-type]  # only ever divided
+                lora_alpha=self.alpha,
                 lora_dropout=self.dropout,
                 target_modules=self.targets or layers,
             ),

@@ -191,7 +191,7 @@ def test_every_held_out_question_asks_for_a_known_fact_in_words_used_for_others(
     found = build(Composer().train(["data=pydoc_questions"]).data, path="data")
     assert isinstance(found, PydocQuestions)
     train, held_out = ({m[0]["content"]: (m[1]["content"], where) for m, where in found.split(s)} for s in SPLITS)
-    assert len(train) > 600 and len(held_out) == len(train) / 4 and not train.keys() & held_out.keys()
+    assert len(train) > 1000 and len(held_out) == len(train) / 7 and not train.keys() & held_out.keys()
     assert set(held_out.values()) <= set(train.values())
     assert ({**train, **held_out})["What is the base class of KeyError?"] == ("LookupError", "KeyError")
     for wordings in WORDINGS.values():
