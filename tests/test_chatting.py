@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "talk.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines * 10))
     data = ["data=instructions", f"data.path={here / 'talk.jsonl'}", "data.context=64", "data.passage=8"]
     size = ["model.network.width=32", "model.network.n_layers=2", "model.network.n_heads=2", "data.batch_size=8"]
-    return train_these(here / "runs", [*data, *size, "model.lr=1e-2", "trainer.max_steps=150"])
+    return train_these(here / "runs", [*data, *size, "model.lr=1e-2", "trainer.max_steps=80"])
 
 
 Chat = Callable[..., tuple[str, str]]

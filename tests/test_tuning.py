@@ -108,9 +108,17 @@ def test_adapters_are_merged_into_what_is_opened_and_exported(here: Path, tmp_pa
 def test_adapters_of_a_model_of_hugging_faces(folder: Path, tmp_path: Path) -> None:
     """Of GPT-2, whose matrices stand transposed, and of Llama."""
     run = train_these(tmp_path / "runs", options(folder, *STEPS, *LORA, "model.lr=3e-2", "optimizer=muon"))
+    onwards = ["data=pydoc", "data.context=32", "data.passage=64", "data/tokenizer=run", "model=finetune"]
+    again = train_these(tmp_path / "runs", [*onwards, f"model.run={run}", "trainer.max_steps=0"])
+    assert all(torch.equal(a, b) for a, b in zip(load(again).parameters(), load(run).parameters(), strict=True))
     with torch.no_grad():
         expected = adapted(run).generator.network(READ)
         torch.testing.assert_close(network(run)(READ), expected, atol=1e-4, rtol=0)
+        assert main(["export", str(run), "--to", str(tmp_path / "exported")]) == 0
+        exported = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")(READ.clamp(max=255)).logits
+        torch.testing.assert_close(
+            exported[0, -1, :256], network(run)(READ.clamp(max=255))[0, -1, :256], atol=1e-4, rtol=0
+        )
         as_it_is = train_these(tmp_path / "runs", options(folder, "trainer.max_steps=0"))
         assert (expected - network(as_it_is)(READ)).abs().max() > 1e-2
 
