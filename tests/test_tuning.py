@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ import torch
 from conftest import train_these
 from test_pretrained import folder as folder  # a fixture
 from test_pretrained import options
-from transformers import AutoModelForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from aigc_lab import training
 from aigc_lab.callbacks import AtomicCheckpointIO
@@ -18,6 +28,7 @@ from aigc_lab.errors import UserError
 from aigc_lab.generators import Autoregressive, load
 from aigc_lab.modules.language_model import FineTuning
 from aigc_lab.modules.tuning import DPO
+from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.run import Run
 
 STEPS = ["trainer.max_steps=6", "trainer.log_every_n_steps=1", "callbacks.checkpoint.every_n_steps=3"]
@@ -153,15 +164,35 @@ def test_preferences_are_learnt_against_a_frozen_start(
     assert set(network(run).state_dict()) == set(start)
 
 
-def test_packed_documents_do_not_see_each_other_in_a_model_of_hugging_faces(folder: Path, tmp_path: Path) -> None:
-    run = train_these(tmp_path / "runs", options(folder, "trainer.max_steps=0"))
-    model = network(run)
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+KINDS: dict[str, Callable[..., PreTrainedModel]] = {
+    "gpt2": lambda **sizes: GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, **sizes)),
+    "a window": lambda **sizes: MistralForCausalLM(
+        MistralConfig(sliding_window=3, num_key_value_heads=2, **SMALL, **sizes)
+    ),
+    "a window in some layers": lambda **sizes: Qwen2ForCausalLM(
+        Qwen2Config(
+            use_sliding_window=True, sliding_window=3, max_window_layers=1, num_key_value_heads=2, **SMALL, **sizes
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_documents_do_not_see_each_other_in_a_model_of_hugging_faces(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    KINDS[kind](vocab_size=300, bos_token_id=299, eos_token_id=298).save_pretrained(tmp_path)
+    model = Pretrained(str(tmp_path), context=32, vocab_size=256).eval()
     first, second = torch.tensor([[256, *b"import"]]), torch.tensor([[256, *b"class x"]])
     documents = torch.tensor([[0] * first.shape[1] + [1] * second.shape[1]])
     with torch.no_grad():
         together = model(torch.cat([first, second], 1), documents_BL=documents)
         alone = torch.cat([model(first), model(second)], 1)
+        end = model(torch.tensor([[256, 65, 256, 66]]))
+        expected = model.model(torch.tensor([[299, 65, 298, 66]])).logits
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(end[..., :256], expected[..., :256])
+    torch.testing.assert_close(end[..., 256], expected[..., 298])
 
 
 def test_what_does_not_fit_is_one_line(here: Path, trained: dict[str, Path], tmp_path: Path) -> None:

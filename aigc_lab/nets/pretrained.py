@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from aigc_lab.nets.attention import document_sight, places
 
+SLIDING = "sliding_attention"
+"""What `transformers` calls layers that see a window only."""
+
 
 @dataclass
 class PretrainedCache:
@@ -89,10 +92,7 @@ class Pretrained(nn.Module):
                 past = cache.documents
                 documents_BL = documents_BL if past is None else torch.cat([past, documents_BL], 1)
                 cache.documents = documents_BL
-            sight = document_sight(documents_BL, length, window=None, causal=True).mask
-            assert sight is not None
-            unseen = torch.finfo(self.model.dtype).min
-            options["attention_mask"] = torch.where(sight, 0.0, unseen).to(self.model.dtype)
+            options["attention_mask"] = self._masks(documents_BL, length)
             options["position_ids"] = place = places(documents_BL)[:, seen:]
         ids = symbols_BL.masked_fill(symbols_BL == self.start, self.end)
         ids = ids.masked_fill((symbols_BL == self.start) & (place == 0), self.begin)
@@ -103,6 +103,21 @@ class Pretrained(nn.Module):
         if self.end < self.vocab_size:  # it has a place of its own, behind the others
             logits = logits.index_fill(-1, torch.tensor([self.end], device=logits.device), -torch.inf)
         return torch.cat([logits, end], -1)
+
+    def _masks(self, documents_BE: Tensor, length: int) -> Any:
+        """What may be seen, as numbers that are added to the attention's: for all layers, or for each kind where
+        some have a sliding window and others do not."""
+        config = self.model.config
+        window = getattr(config, "sliding_window", None)
+        kinds = set(getattr(config, "layer_types", None) or [SLIDING if window else "full_attention"])
+
+        def mask(kind: str) -> Tensor:
+            sight = document_sight(documents_BE, length, window=window if kind == SLIDING else None, causal=True)
+            assert sight.mask is not None
+            return torch.where(sight.mask, 0.0, torch.finfo(self.model.dtype).min).to(self.model.dtype)
+
+        masks = {kind: mask(kind) for kind in kinds}
+        return masks if len(masks) > 1 else masks.popitem()[1]
 
     def new_cache(self, batch: int) -> PretrainedCache:
         from transformers import DynamicCache
