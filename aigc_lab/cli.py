@@ -14,7 +14,9 @@ from aigc_lab.errors import UserError
 from aigc_lab.processes import global_rank
 
 if TYPE_CHECKING:
+    from aigc_lab.chatting import Speaker
     from aigc_lab.config.schema import EvaluateConfig
+    from aigc_lab.decoding import Sampling
     from aigc_lab.evaluation.subjects import Evaluated
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -131,6 +133,86 @@ def sample(run: str, n: int, seed: int, output: Path | None, **text_options: Any
     from aigc_lab.sampling import sample_to_file
 
     print(f"samples: {sample_to_file(opened, n=n, seed=seed, output=output, **text_options)}")
+
+
+system_prompt = click.option("--system", metavar="TEXT", help="A system message, before everything else.")
+of_response = click.option("--length", type=click.IntRange(1), help="Symbols of a response [half the context].")
+seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
+
+
+@verb()
+@click.argument("run")
+@system_prompt
+@seed_option
+@of_response
+@decoding
+def chat(run: str, system: str | None, seed: int, length: int | None, **sampling: Any) -> None:
+    """Talk with a RUN that was trained on conversations, line by line; also `... | aigc chat RUN`.
+
+    \b
+    /reset forgets what was said, /quit ends.
+    """
+    speaker = _speaker(run)
+    from aigc_lab.chatting import Conversation
+
+    interactive = sys.stdin.isatty()
+    conversation = Conversation(
+        speaker,
+        system=system,
+        seed=seed,
+        sampling=_sampling(sampling),
+        length=length or speaker.half,
+        show=_show,
+        tell=_tell,
+    )
+    conversation.read(iter(lambda: _ask(interactive), ""))
+
+
+@verb()
+@click.argument("run")
+@click.option("--task", required=True, metavar="NAME", help="summary, article, ad, code, qa, translate, or yours.")
+@click.option("--field", "fields", multiple=True, metavar="KEY=VALUE", help="Of the template; may be repeated.")
+@system_prompt
+@seed_option
+@of_response
+@decoding
+@config_dir
+def write(
+    run: str,
+    task: str,
+    fields: tuple[str, ...],
+    system: str | None,
+    seed: int,
+    length: int | None,
+    config_dir: str | None,
+    **sampling: Any,
+) -> None:
+    """Have a RUN write something: the prompt is the template of a task, conf/write/NAME.jinja.
+
+    \b
+    aigc write RUN --task summary --field text="$(cat article.txt)"
+    aigc write RUN --task translate --field to=French --field text="Good morning"
+
+    Tasks of your own stand in write/NAME.jinja below --config-dir.
+    """
+    from aigc_lab.config.compose import Composer
+    from aigc_lab.tasks import prompt
+
+    if wrong := [field for field in fields if "=" not in field]:
+        raise UserError(f"--field {wrong[0]}: give KEY=VALUE")
+    composer = Composer(config_dir)
+    folders = [*([composer.own] if composer.own else []), composer.conf]
+    asked = prompt(task, dict(field.split("=", 1) for field in fields), folders)
+    speaker = _speaker(run)
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": asked})
+    how: dict[str, Any] = {"seed": seed, "sampling": _sampling(sampling), "length": length or speaker.half}
+    try:
+        for piece in speaker.streamed(messages, **how):
+            _show(piece)
+    except ValueError as error:
+        raise UserError(f"--task {task}: {error}") from None
+    _show("\n")
 
 
 @verb()
@@ -386,6 +468,41 @@ def _calibrations(evaluated: list["Evaluated"], folder: Path) -> list[dict[str, 
         print(f"heat map: {path}")
         found.append(made.to_json() | {"heat_map": str(path)})
     return found
+
+
+def _speaker(run: str) -> "Speaker":
+    """A run that one can talk with."""
+    from aigc_lab.run import Run
+
+    opened = Run.open(run)
+    opened.config()
+    say(f"opening {opened.path.name} (importing torch)")
+    from aigc_lab.chatting import Speaker
+    from aigc_lab.generators import load
+
+    return Speaker.of(load(opened.path), run)
+
+
+def _sampling(options: dict[str, Any]) -> "Sampling":
+    """What was given of `aigc_lab.decoding.Sampling`."""
+    from aigc_lab.decoding import Sampling
+
+    return Sampling(**{name: value for name, value in options.items() if value is not None})
+
+
+def _ask(interactive: bool) -> str:
+    """The next line of the user's; empty at the end."""
+    if interactive:
+        print("> ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
+
+
+def _show(piece: str) -> None:
+    print(piece, end="", flush=True)
+
+
+def _tell(message: str) -> None:
+    print(f"aigc: {message}", file=sys.stderr, flush=True)
 
 
 def say(message: str) -> None:

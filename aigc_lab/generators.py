@@ -395,7 +395,19 @@ def load(run_dir: str | Path) -> NeuralGenerator:
     """
     run = Run.open(run_dir)
     weights = run.weights()
-    generator = build_generator(weights.kind, run.config().model, weights.spec)
+    model = run.config().model
+    model = model.get("base", model)  # of a run that was tuned further: what it began as
+    generator = build_generator(weights.kind, model, weights.spec)
+    fill(generator, run)
+    return generator.eval()
+
+
+def fill(generator: NeuralGenerator, run: Run) -> None:
+    """Give a generator the weights of a finished run of its kind.
+
+    Raises:
+        UserError: they are damaged, of another shape, or not finite.
+    """
     try:
         generator.load_state_dict(safetensors.torch.load_file(run.weights_path))
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -407,7 +419,6 @@ def load(run_dir: str | Path) -> NeuralGenerator:
             f"{run.weights_path}: {bad[0]}{more} hold NaN or infinite numbers: the run has diverged; "
             "train anew, with a smaller model.lr for instance"
         )
-    return generator.eval()
 
 
 _NOUNS = {"image": "images", "text": "texts", "points": "points", "pairs": "pairs of texts"}

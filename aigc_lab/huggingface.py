@@ -18,6 +18,7 @@ from aigc_lab.data.tokens import Bytes, Characters, Subwords, Tokenizer, byte_al
 from aigc_lab.errors import UserError
 from aigc_lab.generators import Autoregressive, load
 from aigc_lab.nets.attention import ROTARY_BASE
+from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.run import Run
 
@@ -104,23 +105,19 @@ def export(run: Run, folder: Path) -> None:
     if not isinstance(generator, Autoregressive) or generator.spec.tokenizer is None:
         raise UserError(f"{run.path}: is no language model of texts; only those can be exported")
     try:
-        if not isinstance(generator.network, Transformer):
-            raise ValueError("is of transformers already")
-        config, tensors = to_transformers(generator.network)
-        library = to_tokenizers(generator.spec.tokenizer)
+        model, library, (begin, end) = _parts(generator.network, generator.spec.tokenizer)
     except ValueError as error:
         raise UserError(f"{run.path}: {error}") from None
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
-    model.load_state_dict(tensors, strict=False)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=library,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
+        bos_token=begin,
+        eos_token=end,
         model_max_length=generator.network.context,
         clean_up_tokenization_spaces=False,
     )
+    tokenizer.chat_template = generator.spec.chat and generator.spec.chat.template
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -133,6 +130,26 @@ def export(run: Run, folder: Path) -> None:
         staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _parts(
+    network: Transformer | Pretrained, tokenizer: Tokenizer
+) -> tuple[Any, tokenizers.Tokenizer, tuple[str | None, str | None]]:
+    """The model and the tokenizer in the library's terms, and what it calls the symbols that begin and end a text.
+
+    Raises:
+        ValueError: no layout has them.
+    """
+    if isinstance(network, Pretrained):
+        library = LIBRARY[type(tokenizer)](tokenizer)
+        return network.model, library, (library.id_to_token(network.begin), library.id_to_token(network.end))
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config, tensors = to_transformers(network)
+    library = to_tokenizers(tokenizer)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    model.load_state_dict(tensors, strict=False)
+    return model, library, (END_OF_TEXT, END_OF_TEXT)
 
 
 def _common(network: Transformer) -> dict[str, Any]:

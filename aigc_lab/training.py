@@ -137,6 +137,11 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
     module = build(config.model, path="model", supplied=supplied)
     if not isinstance(module, GenerativeModule):
         raise UserError(f"model._target_: '{config.model['_target_']}' is not one of aigc_lab.modules")
+    if module.wants_pairs != (pairs := getattr(dataset, "pairs", False)):
+        raise UserError(
+            f"data: {dataset.spec.name} holds {'pairs' if pairs else 'no pairs'} of responses; pairs "
+            "(data=preferences) are for model=dpo, and nothing else is"
+        )
     if settings.strategy == "fsdp" and not module.can_shard:
         raise UserError(
             f"trainer.strategy=fsdp: {type(module).__name__} is not sharded; it trains with trainer.strategy=ddp"
@@ -296,9 +301,8 @@ def _strategy(settings: TrainerConfig, module: GenerativeModule) -> Strategy | s
 def _export(run: Run, module: GenerativeModule, state: dict[str, Any], *, step: int) -> None:
     """Write the sampling weights, and nothing else of the training state, as safetensors."""
     sampler = module.sampler
-    prefix = next(name for name, child in module.named_children() if child is sampler) + "."
     # clones, because a file of safetensors holds no tensor under two names
-    tensors = {k.removeprefix(prefix): v.contiguous().clone() for k, v in state.items() if k.startswith(prefix)}
+    tensors = {name: tensor.contiguous().clone() for name, tensor in module.sampling_state(state).items()}
     weights = Weights(type(sampler).__name__, module.weights_name, step, module.plan.spec)
     run.write_weights(safetensors.torch.save(tensors), weights)
 

@@ -10,6 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
+import yaml
 
 from aigc_lab.cli import aigc
 from aigc_lab.config.compose import Composer
@@ -25,8 +26,15 @@ def test_imports_go_downwards_only() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_every_experiment_and_every_option_composes() -> None:
-    composer = Composer()
+def a_run(folder: Path) -> Path:
+    """As much of a run as another needs to be composed that begins as it."""
+    (folder / "run").mkdir()
+    (folder / "run/config.yaml").write_text(yaml.safe_dump({"model": Composer().train([]).model}))
+    return folder / "run"
+
+
+def test_every_experiment_and_every_option_composes(tmp_path: Path) -> None:
+    composer, run = Composer(), a_run(tmp_path)
     experiments = composer.options("experiment")
     assert {
         "text/pydoc",
@@ -43,6 +51,13 @@ def test_every_experiment_and_every_option_composes() -> None:
         "data=image_folder": ["data.path=x", "model=gan"],
         "data=pairs": ["data.path=x", "model=encoder_decoder"],
         "model=hf": ["model.path=x"],
+        "data=instructions": ["data.path=x"],
+        "data=preferences": ["data.path=x"],
+        "data/template=plain": ["data=instructions", "data.path=x"],
+        "data/tokenizer=run": ["data.tokenizer.path=x"],
+        "model=finetune": [f"model.run={run}"],
+        "model=dpo": [f"model.run={run}"],
+        "model/adapters=lora": ["model=hf", "model.path=x"],
     }
     for group in composer.groups():
         for option in composer.options(group):
@@ -102,7 +117,8 @@ def commands(document: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_documented_command_exists_and_composes(document: str) -> None:
+def test_every_documented_command_exists_and_composes(document: str, tmp_path: Path) -> None:
+    run = a_run(tmp_path)
     for command in commands(document):
         _, verb, *arguments = shlex.split(command)
         assert verb in aigc.commands, command
@@ -111,7 +127,8 @@ def test_every_documented_command_exists_and_composes(document: str) -> None:
             if argument.startswith("-"):
                 assert argument.split("=")[0] in options, command
         if verb == "train":
-            overrides = [a for a in arguments if not a.startswith("-")]
+            overrides = [a for a in arguments if not a.startswith(("-", "model.run="))]
+            overrides += [f"model.run={run}" for a in arguments if a.startswith("model.run=")]
             composer = Composer()
             for combination in composer.sweep(overrides) if "-m" in arguments else [overrides]:
                 composer.train(combination)

@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
@@ -16,7 +17,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from aigc_lab.config.schema import Config, EvaluateConfig, check, nearest
@@ -62,6 +63,26 @@ class _ExperimentSource(FileConfigSource):
 
 
 Plugins.instance().register(_ExperimentSource)
+
+
+def _model_of(run: str) -> DictConfig:
+    """`${model_of:RUN}`: a run's model, without what it was trained with on top (adapters, a run before it).
+
+    Raises:
+        UserError: there is no such run.
+    """
+    path = Path(run, "config.yaml")
+    try:
+        model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
+        model = model.get("base", model)
+        return OmegaConf.create({str(key): value for key, value in model.items() if key != "adapters"})
+    except FileNotFoundError:
+        raise UserError(f"model.run={run}: no such run directory") from None
+    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read as a run's configuration ({_one_line(error)})") from None
+
+
+OmegaConf.register_new_resolver("model_of", _model_of, replace=True)
 
 
 class Composer:
@@ -177,12 +198,11 @@ class Composer:
                 _check_key(override, with_groups, [group for group in chosen if "/" not in group])
         composed, choices = self._hydra(root, overrides)
         try:
-            missing = sorted(OmegaConf.missing_keys(composed))
+            if missing := sorted(OmegaConf.missing_keys(composed)):
+                raise UserError(f"{missing[0]}: a value is missing; give {missing[0]}=...")
             tree = OmegaConf.to_container(composed, resolve=True)
         except OmegaConfBaseException as error:
-            raise UserError(_one_line(error)) from None
-        if missing:
-            raise UserError(f"{missing[0]}: a value is missing; give {missing[0]}=...")
+            raise _refusal(error) from None
         assert isinstance(tree, dict)
         return {str(k): v for k, v in tree.items()}, choices
 
@@ -198,7 +218,7 @@ class Composer:
             group, _, name = str(error.missing_cfg_file).rpartition("/")
             raise UserError(f"{group}: no option '{name}'{nearest(name, list(error.options or []))}") from None
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-            raise UserError(_one_line(error)) from None
+            raise _refusal(error) from None
         choices = dict(composed.hydra.runtime.choices)
         OmegaConf.set_struct(composed, False)
         del composed["hydra"]
@@ -284,6 +304,19 @@ def _readable(override: str) -> bool:
     except HydraException:
         return False
     return True
+
+
+def _refusal(error: BaseException) -> UserError:
+    """What the user is told: `_one_line`, or what a resolver of ours said, or which value it lacked."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        if isinstance(cause, MissingMandatoryValue):
+            key = str(cause).rpartition(": ")[2]
+            return UserError(f"{key}: a value is missing; give {key}=...")
+        cause = cause.__cause__ or cause.__context__
+    return UserError(_one_line(error))
 
 
 def _one_line(error: BaseException) -> str:

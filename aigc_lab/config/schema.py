@@ -149,6 +149,8 @@ class Claims(Section):
     judged: Annotated[list[Claim], Len(1)]
     variants: Annotated[dict[Word, list[str]], Len(1)] | None = None
     """Overrides by name; None: one variant without a name and without overrides."""
+    first: Annotated[list[str], Len(1)] | None = None
+    """Overrides of the run that is trained before a seed's others, and which their `model.run` names."""
     trains: bool = True
     """False: the measures train what they need, or there is nothing to train."""
 

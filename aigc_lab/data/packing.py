@@ -30,10 +30,12 @@ class Windows:
         symbols: int64 [b, L]; 0 where nothing stands.
         documents: which document of its window each symbol belongs to, in ascending order, int64 [b, L];
             `PADDING`, at the end of a window, where nothing stands.
+        learnt: which symbols are predicted, bool [b, L]; None: all.
     """
 
     symbols: Tensor
     documents: Tensor
+    learnt: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -43,16 +45,20 @@ class Windows:
         return Windows(
             self.symbols.to(device, non_blocking=non_blocking),
             self.documents.to(device, non_blocking=non_blocking),
+            None if self.learnt is None else self.learnt.to(device, non_blocking=non_blocking),
         )
 
     def chunk(self, chunks: int) -> "list[Windows]":
         """As a tensor's: micro-batches."""
-        return list(map(Windows, self.symbols.chunk(chunks), self.documents.chunk(chunks)))
+        symbols, documents = self.symbols.chunk(chunks), self.documents.chunk(chunks)
+        learnt = [None] * len(symbols) if self.learnt is None else self.learnt.chunk(chunks)
+        return list(map(Windows, symbols, documents, learnt))
 
     @property
     def targets(self) -> Tensor:
         """What a network has to predict at each position: its symbol, or `IGNORED`. int64 [b, L]."""
-        return self.symbols.masked_fill(self.documents == PADDING, IGNORED)
+        targets = self.symbols.masked_fill(self.documents == PADDING, IGNORED)
+        return targets if self.learnt is None else targets.masked_fill(~self.learnt, IGNORED)
 
 
 Batch = Tensor | Windows
@@ -81,16 +87,22 @@ class Packed:
     """The documents of a corpus in windows of `length` symbols, as few as best fit finds; always the same ones.
 
     A document longer than a window is cut: each part is a document of its own, without the context before it.
+
+    Args:
+        learnt: which symbols are predicted, bool [n]; None: all.
+        together: whether documents share windows; otherwise each part has one to itself.
     """
 
-    def __init__(self, tokens: Tokens, length: int) -> None:
-        self.symbols, self.length = tokens.symbols, length
+    def __init__(
+        self, tokens: Tokens, length: int, *, learnt: np.ndarray | None = None, together: bool = True
+    ) -> None:
+        self.symbols, self.length, self.learnt = tokens.symbols, length, learnt
         first, size = tokens.starts[:-1], np.diff(tokens.starts)
         parts = -(-size // length)
         nth = np.arange(parts.sum()) - np.repeat(parts.cumsum() - parts, parts)  # part of its document
         begin = np.repeat(first, parts) + nth * length
         end = np.minimum(begin + length, np.repeat(first + size, parts))
-        window = best_fit(end - begin, length)
+        window = best_fit(end - begin, length) if together else np.arange(len(begin))
         order = np.argsort(window, kind="stable")
         self.begin, self.end = begin[order], end[order]
         self.parts = np.concatenate([[0], np.bincount(window).cumsum()])
@@ -104,14 +116,18 @@ class Packed:
         """Windows [b]."""
         symbols = torch.zeros(len(window), self.length, dtype=torch.long)
         documents = torch.full_like(symbols, PADDING)
+        learnt = None if self.learnt is None else torch.zeros_like(symbols, dtype=torch.bool)
         for row, number in enumerate(window.tolist()):
             at = 0
             for i, part in enumerate(range(self.parts[number], self.parts[number + 1])):
                 found = self.symbols[self.begin[part] : self.end[part]].astype(np.int64)
                 symbols[row, at : at + len(found)] = torch.from_numpy(found)
                 documents[row, at : at + len(found)] = i
+                if learnt is not None and self.learnt is not None:
+                    flags = self.learnt[self.begin[part] : self.end[part]]
+                    learnt[row, at : at + len(found)] = torch.from_numpy(flags)
                 at += len(found)
-        return Windows(symbols, documents)
+        return Windows(symbols, documents, learnt)
 
 
 def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
+from aigc_lab.data.chat import ChatFormat
 from aigc_lab.data.samples import Images, Pairs, Points, Samples, Texts
 from aigc_lab.data.tokens import Tokenizer, tokenizer_from_json
 from aigc_lab.errors import UserError
@@ -40,10 +41,13 @@ class DataSpec:
     n_held_out: int
     content_hash: str
     """SHA-256 over both splits and everything that defines an item; stands in every result."""
+    chat: ChatFormat | None = None
+    """How conversations are written, where the model can hold them."""
 
     def to_json(self) -> dict[str, Any]:
         tokenizer = self.tokenizer and self.tokenizer.to_json()
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"tokenizer": tokenizer}
+        chat = self.chat and asdict(self.chat)
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"tokenizer": tokenizer, "chat": chat}
 
     def summary(self) -> dict[str, Any]:
         """`to_json` with a hash in place of the tokenizer, which may be megabytes."""
@@ -57,7 +61,8 @@ class DataSpec:
             UserError: a field is missing, unknown or wrong.
         """
         wanted = {f.name for f in fields(cls)}
-        if not isinstance(values, Mapping) or set(values) != wanted:
+        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        if not isinstance(values, Mapping) or not needed <= set(values) <= wanted:
             raise UserError(
                 "the data description is damaged, or of another version of the lab: expected the fields "
                 f"{', '.join(sorted(wanted))}"

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aigc_lab.data.chat import ChatFormat
 from aigc_lab.data.corpora import Corpus, InMemory, OnDisk, file_size, split_at, split_by
 from aigc_lab.data.packing import Batch, Packed
 from aigc_lab.data.samples import Texts
@@ -23,7 +24,7 @@ from aigc_lab.data.spec import DataSpec, Split
 from aigc_lab.data.splits import blocks, content_hash, without_repeats
 from aigc_lab.data.stream import fold
 from aigc_lab.data.token_files import Tokens, in_memory, on_disk
-from aigc_lab.data.tokenizing import Tokenizing
+from aigc_lab.data.tokenizing import Tokenizing, WithChat
 from aigc_lab.data.tokens import Tokenizer, whole
 from aigc_lab.errors import UserError
 from aigc_lab.types import Fraction, PositiveInt
@@ -88,6 +89,11 @@ class TextData(ABC):
                 f"data.{key}={getattr(self, key)} needs at least {least}"
             )
 
+    @property
+    def form(self) -> ChatFormat | None:
+        """How conversations are written, where the tokenizer says so."""
+        return self.tokenizer.chat() if isinstance(self.tokenizer, WithChat) else None
+
     @cached_property
     def _train(self) -> Tokens:
         return self._tokens("train")
@@ -112,6 +118,7 @@ class TextData(ABC):
             n_train=len(self._train.symbols),
             n_held_out=len(self._held_out.symbols),
             content_hash=content_hash(corpus.digest("train"), corpus.digest("held_out"), passages),
+            chat=self.form,
         )
 
     def real(self, split: Split) -> Texts:

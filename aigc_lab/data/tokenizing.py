@@ -3,13 +3,15 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from aigc_lab.data.cache import keeping
+from aigc_lab.data.chat import ChatFormat
 from aigc_lab.data.corpora import Corpus
+from aigc_lab.data.spec import DataSpec
 from aigc_lab.data.splits import content_hash
 from aigc_lab.data.tokens import Bytes, Characters, Subwords, Tokenizer, nodes
 from aigc_lab.errors import UserError
@@ -25,6 +27,13 @@ class Tokenizing(Protocol):
             UserError: it cannot be had.
         """
         ...
+
+
+@runtime_checkable
+class WithChat(Protocol):
+    """A tokenizing that may bring a way to write conversations."""
+
+    def chat(self) -> ChatFormat | None: ...
 
 
 @dataclass(frozen=True)
@@ -113,16 +122,76 @@ class HuggingFace:
                 "folder that holds a tokenizer.json, or an id with data.tokenizer.download=true"
             ) from None
 
+    def chat(self) -> ChatFormat | None:
+        """The tokenizer's own chat template, where it has one.
+
+        Raises:
+            UserError: its settings are damaged.
+        """
+        folder = Path(self.path)
+        settings, beside = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+        try:
+            if folder.is_dir():
+                said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+                template = beside.read_text(encoding="utf-8") if beside.is_file() else said.get("chat_template")
+            else:
+                found = self._tokenizer()
+                said, template = {n: getattr(found, n) for n in ("bos_token", "eos_token")}, found.chat_template
+            names = [said.get(name) or "" for name in ("bos_token", "eos_token")]
+            begin, end = (name["content"] if isinstance(name, dict) else name for name in names)
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"data.tokenizer.path={self.path}: its settings are damaged ({error})") from None
+        return ChatFormat(template, begin=begin, end=end) if isinstance(template, str) else None
+
     def _converted(self) -> str:
         """The library's JSON of a tokenizer in another format, or in the local cache."""
         if Path(self.path).is_dir() and not any(Path(self.path).iterdir()):
             raise OSError("the folder is empty")
+        return self._tokenizer().backend_tokenizer.to_str()
+
+    def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        found: Any = AutoTokenizer.from_pretrained(
+        return AutoTokenizer.from_pretrained(
             self.path, local_files_only=not self.download, trust_remote_code=False
         )
-        return found.backend_tokenizer.to_str()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfRun:
+    """The tokenizer of a finished run, with its chat template.
+
+    Args:
+        path: the run's directory.
+    """
+
+    path: str
+
+    def fit(self, corpus: Corpus, cache_dir: Path | None) -> Tokenizer:
+        """
+        Raises:
+            UserError: there is no such run, or it has no tokenizer.
+        """
+        tokenizer = self._spec().tokenizer
+        if tokenizer is None:
+            raise UserError(f"data.tokenizer.path={self.path}: is no run on texts")
+        return tokenizer
+
+    def chat(self) -> ChatFormat | None:
+        """
+        Raises:
+            UserError: there is no such run.
+        """
+        return self._spec().chat
+
+    def _spec(self) -> DataSpec:
+        description = Path(self.path, "checkpoints", "weights.json")
+        try:
+            return DataSpec.from_json(json.loads(description.read_text(encoding="utf-8"))["spec"])
+        except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+            raise UserError(
+                f"data.tokenizer.path={self.path}: no tokenizer can be read there ({error}); name a finished run"
+            ) from None
 
 
 def _plain(model: str) -> str:

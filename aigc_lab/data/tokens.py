@@ -48,6 +48,11 @@ class Tokenizer(ABC):
     def vocab_size(self) -> int:
         return len(self.pieces)
 
+    @property
+    def special(self) -> Mapping[str, int]:
+        """The symbols that stand for no text, by name; `encode` never writes them, a chat template may."""
+        return {}
+
     def decode(self, symbols: Tensor) -> bytes:
         """The bytes of symbols [L], UTF-8 or not."""
         pieces = self.pieces
@@ -163,6 +168,11 @@ class Subwords(Tokenizer):
         for i, added in self._library.get_added_tokens_decoder().items():
             pieces[i] = added.content.encode()
         return pieces
+
+    @cached_property
+    def special(self) -> Mapping[str, int]:
+        added = self._library.get_added_tokens_decoder()
+        return {token.content: i for i, token in added.items() if token.special}
 
     @cached_property
     def _of_byte(self) -> Mapping[bytes, int]:

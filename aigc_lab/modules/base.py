@@ -58,6 +58,8 @@ class GenerativeModule(pl.LightningModule):
     """Whether `trainer.strategy=fsdp` works."""
     can_split: ClassVar[bool] = False
     """Whether `trainer.micro_batches` works."""
+    wants_pairs: ClassVar[bool] = False
+    """Whether the items it learns from are pairs (`aigc_lab.data.instructions.Preferences`)."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -69,6 +71,11 @@ class GenerativeModule(pl.LightningModule):
     def sampler(self) -> NeuralGenerator:
         """The generator with the weights to sample with."""
         raise NotImplementedError
+
+    def sampling_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The sampler's part of the module's whole state."""
+        prefix = next(name for name, child in self.named_children() if child is self.sampler) + "."
+        return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         self.step = batch_idx

@@ -1,5 +1,7 @@
 """Causal likelihood: a Transformer over the symbols of a text, or over the pixels of an image."""
 
+from collections.abc import Mapping
+from copy import deepcopy
 from typing import ClassVar
 
 from torch import Tensor
@@ -10,6 +12,7 @@ from aigc_lab.generators import Autoregressive, PretrainedText, behind_start
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.parallelize import shard_blocks
 from aigc_lab.modules.symbols import SymbolModel
+from aigc_lab.nets.adapters import LoRA, merged
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.types import PositiveFloat
 
@@ -62,11 +65,25 @@ class FineTuning(LanguageModel):
     Args:
         path: a folder, or the id of a model in the local cache.
         lr: learning rate at the schedule's peak.
+        adapters: train these, and leave the weights as they are; None: train all weights.
     """
 
     can_shard: ClassVar[bool] = False
 
-    def __init__(self, *, path: str, lr: PositiveFloat, plan: Plan) -> None:
+    def __init__(self, *, path: str, lr: PositiveFloat, plan: Plan, adapters: LoRA | None = None) -> None:
         GenerativeModule.__init__(self, plan)
-        self.generator = PretrainedText(spec=plan.spec, path=path)
-        self.lr = lr
+        self._adopt(PretrainedText(spec=plan.spec, path=path), lr, adapters)
+
+    def _adopt(self, generator: Autoregressive, lr: float, adapters: LoRA | None) -> None:
+        self.generator, self.lr, self.adapters = generator, lr, adapters
+        if adapters is not None:
+            adapters.insert(generator.network)
+
+    def sampling_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """With the adapters merged into the weights: whoever opens the run needs neither them nor peft."""
+        own = super().sampling_state(state)
+        if self.adapters is None:
+            return own
+        generator = deepcopy(self.generator)
+        generator.load_state_dict(own)
+        return merged(generator).state_dict()

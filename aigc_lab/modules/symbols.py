@@ -59,7 +59,9 @@ class SymbolModel(GenerativeModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         network = self.generator.network
-        return self.make_optimizer(network.parameters(), self.lr, matrices=list(network.matrices()))
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        matrices = [parameter for parameter in network.matrices() if parameter.requires_grad]
+        return self.make_optimizer(trained, self.lr, matrices=matrices)
 
     def compile_networks(self) -> None:
         self.generator.network.compile()

@@ -27,6 +27,7 @@ class _Linear:
 
     @classmethod
     def of(cls, layer: nn.Linear) -> "_Linear":
+        assert type(layer) is nn.Linear, "adapters have to be merged first"
         return cls(layer.weight.t().contiguous(), layer.bias)
 
     def __call__(self, x: Tensor) -> Tensor:

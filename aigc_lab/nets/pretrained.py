@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aigc_lab.nets.attention import places
+from aigc_lab.nets.attention import document_sight, places
 from aigc_lab.nets.incremental import by_forward
+
+SLIDING = "sliding_attention"
+"""What `transformers` calls layers that see a window only."""
 
 
 @dataclass
@@ -27,8 +30,8 @@ class PretrainedCache:
 class Pretrained(nn.Module):
     """A model of `transformers`, its weights from a folder or the local cache. No code that comes with it is run.
 
-    The alphabet is the tokenizer's V symbols and `start`: where it is read, the model's own symbol that begins a
-    text, and where it is predicted, the one that ends it.
+    The alphabet is the tokenizer's V symbols and `start`: at the beginning of a text the model's own symbol that
+    begins one, and elsewhere, read or predicted, the one that ends it.
 
     Args:
         path: a folder, or the id of a model in the local cache.
@@ -77,22 +80,23 @@ class Pretrained(nn.Module):
     def forward(
         self, symbols_BL: Tensor, cache: PretrainedCache | None = None, *, documents_BL: Tensor | None = None
     ) -> Tensor:
-        """Logits [B, L, V + 1]; see `Transformer.forward`. The last document of a row is read: what stands before
-        it is padding."""
+        """Logits [B, L, V + 1]; see `Transformer.forward`."""
         seen = cache.length if cache else 0
         length = symbols_BL.shape[1]
         assert seen + length <= self.context, f"{seen + length} positions exceed the context {self.context}"
         options: dict[str, Any] = (
             {"past_key_values": cache.past, "use_cache": True} if cache else {"use_cache": False}
         )
+        place = torch.arange(seen, seen + length, device=symbols_BL.device).expand_as(symbols_BL)
         if documents_BL is not None:
             if cache is not None:
                 past = cache.documents
                 documents_BL = documents_BL if past is None else torch.cat([past, documents_BL], 1)
                 cache.documents = documents_BL
-            options["attention_mask"] = (documents_BL == documents_BL[:, -1:]).long()
-            options["position_ids"] = places(documents_BL)[:, seen:]
-        ids = symbols_BL.masked_fill(symbols_BL == self.start, self.begin)
+            options["attention_mask"] = self._masks(documents_BL, length)
+            options["position_ids"] = place = places(documents_BL)[:, seen:]
+        ids = symbols_BL.masked_fill(symbols_BL == self.start, self.end)
+        ids = ids.masked_fill((symbols_BL == self.start) & (place == 0), self.begin)
         found = self.model(input_ids=ids, **options).logits
         if cache:
             cache.length += length
@@ -104,6 +108,21 @@ class Pretrained(nn.Module):
     def incremental(self) -> Callable[[Tensor, PretrainedCache], Tensor]:
         """What continues a cache by one symbol a row."""
         return by_forward(self)
+
+    def _masks(self, documents_BE: Tensor, length: int) -> Any:
+        """What may be seen, as numbers that are added to the attention's: for all layers, or for each kind where
+        some have a sliding window and others do not."""
+        config = self.model.config
+        window = getattr(config, "sliding_window", None)
+        kinds = set(getattr(config, "layer_types", None) or [SLIDING if window else "full_attention"])
+
+        def mask(kind: str) -> Tensor:
+            sight = document_sight(documents_BE, length, window=window if kind == SLIDING else None, causal=True)
+            assert sight.mask is not None
+            return torch.where(sight.mask, 0.0, torch.finfo(self.model.dtype).min).to(self.model.dtype)
+
+        masks = {kind: mask(kind) for kind in kinds}
+        return masks if len(masks) > 1 else masks.popitem()[1]
 
     def new_cache(self, batch: int) -> PretrainedCache:
         from transformers import DynamicCache

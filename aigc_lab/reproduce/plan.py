@@ -17,11 +17,13 @@ class Planned:
     Attributes:
         variant: its name; empty where there is only one, without a name.
         config: of its run, without claims.
+        first: the configuration of the run that it begins as; None where it begins anew.
     """
 
     variant: str
     seed: int
     config: Config
+    first: Config | None = None
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,26 @@ def make_plan(
     claims = composer.reproduction(base).claims
     if claims is None:
         raise UserError(f"{name} makes no claims; these do: {', '.join(composer.with_claims()) or 'none'}")
+    seeds = claims.quick.seeds if quick else claims.seeds
+    before = [*(claims.first or []), *base[1:]]  # all but the experiment
+    first = {seed: _planned(composer, "", seed, before).config for seed in seeds if claims.first}
     trials = [
-        _planned(composer, variant, seed, [*base, *overrides])
+        _planned(composer, variant, seed, [*base, *overrides], first.get(seed))
         for variant, overrides in (claims.variants or {"": []}).items()
-        for seed in (claims.quick.seeds if quick else claims.seeds)
+        for seed in seeds
     ]
     return Plan(name, claims, quick, composer.results_root(name), trials, trainer)
 
 
-def _planned(composer: Composer, variant: str, seed: int, overrides: list[str]) -> Planned:
+def _planned(
+    composer: Composer, variant: str, seed: int, overrides: list[str], first: Config | None = None
+) -> Planned:
+    if first is not None:
+        overrides = [*overrides, f"model.run={Path(first.paths.runs_dir, first.name, str(first.run_id))}"]
     try:
         config = composer.reproduction([*overrides, f"seed={seed}"]).model_copy(update={"claims": None})
     except UserError as error:
         raise UserError(f"claims.variants.{variant}: {error}" if variant else str(error)) from None
     digest = sha256(sweep_id(config).encode()).hexdigest()[:8]  # another setting is another run
     run_id = f"{variant}-" * bool(variant) + f"seed{seed}-{digest}"
-    return Planned(variant, seed, config.model_copy(update={"run_id": run_id}))
+    return Planned(variant, seed, config.model_copy(update={"run_id": run_id}), first)

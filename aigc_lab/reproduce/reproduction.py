@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from aigc_lab import training
-from aigc_lab.config.schema import nearest
+from aigc_lab.config.schema import Config, nearest
 from aigc_lab.config.targets import build
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
 from aigc_lab.reproduce.ledger import bound, number, ours, subject, write_ledger
 from aigc_lab.reproduce.measures import Measure, Trial
-from aigc_lab.reproduce.plan import Plan, Planned
+from aigc_lab.reproduce.plan import Plan
 from aigc_lab.reproduce.verdict import judge
 from aigc_lab.run import Run, git_state
 
@@ -39,10 +39,14 @@ def reproduce(plan: Plan, *, with_claims: Sequence[str], say: Callable[[str], No
     measures: dict[str, Measure] = build(plan.claims.measures, path="claims.measures")
     measured: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     git, seconds, trained_at = git_state(), 0.0, set[str]()
+    before: dict[Path, float] = {}  # the runs that others begin as, and their seconds
     for i, planned in enumerate(plan.trials, 1):
         label = f"{planned.variant} seed {planned.seed}".strip()
         say(f"{i} of {len(plan.trials)}: {plan.name} {label}")
-        run = _trained(plan, planned) if plan.claims.trains else None
+        if planned.first is not None:
+            start = _trained(plan, planned.first)
+            before[start.path] = start.record()["wall_seconds"]
+        run = _trained(plan, planned.config) if plan.claims.trains else None
         began = time.monotonic()
         with training.numerics(planned.config.trainer):
             found = _measured(measures, Trial(planned.seed, run))
@@ -65,7 +69,7 @@ def reproduce(plan: Plan, *, with_claims: Sequence[str], say: Callable[[str], No
         "git": git,
         "trained_at": sorted(trained_at),
         "device": training.device_name(plan.trials[0].config.trainer),
-        "minutes": round(seconds / 60, 2),
+        "minutes": round((seconds + sum(before.values())) / 60, 2),
         "finished": training.now(),
     }
     _write(plan.results_path, results)
@@ -73,9 +77,8 @@ def reproduce(plan: Plan, *, with_claims: Sequence[str], say: Callable[[str], No
     return results
 
 
-def _trained(plan: Plan, planned: Planned) -> Run:
-    """The finished run of a trial."""
-    config = planned.config
+def _trained(plan: Plan, config: Config) -> Run:
+    """The finished run of a configuration."""
     path = Run.planned_path(config)
     if not path.exists():
         return training.train(config, plan.command.split())

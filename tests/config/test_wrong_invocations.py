@@ -100,6 +100,14 @@ WRONG: list[tuple[str, list[str]]] = [
     ("runs nowhere", ["nowhere: no such folder"]),
     ("trian", ["No such command 'trian'", "Did you mean 'train'?"]),
     ("train --wat", ["No such option '--wat'"]),
+    ("train model=finetune", ["model.run", "a value is missing"]),
+    ("train model=finetune model.run=nowhere", ["model.run=nowhere: no such run directory"]),
+    ("train model=hf model.path=x model/adapters=lroa", ["model/adapters: no option 'lroa'", "lora"]),
+    ("chat nowhere", ["nowhere: no such run directory"]),
+    ("write mine --task sumary", ["--task sumary: no such task", "did you mean 'summary'?"]),
+    ("write mine --task summary", ["--task summary: the field 'text' is missing; give --field text="]),
+    ("write mine --task summary --field txt=x", ["--field txt: summary has no such field", "'text'"]),
+    ("write mine --task summary --field text", ["--field text: give KEY=VALUE"]),
     ("sample x -n 0", ["Invalid value for '-n'"]),
 ]
 
