@@ -2,7 +2,8 @@
 
 At one position a row the arithmetic takes less time than the modules and views around it do, and in a larger
 network than the reading of its weights does. So this is the same function with the weights gathered once,
-transposed so that they are read in order, and as few operations as there can be.
+in the order that they are read in, and as few operations as there can be.
+
 Shapes: B rows, E positions seen, V symbols; H heads, K heads of keys and values, D channels of a head.
 """
 
@@ -20,7 +21,7 @@ from aigc_lab.nets.transformer import ACTIVATIONS, Block, Transformer
 
 @dataclass(frozen=True)
 class _Linear:
-    """x W + b, with W stored as it is read."""
+    """x W + b, with W stored in rows of its longer side: so it is read twice as fast for a single x."""
 
     weight: Tensor
     bias: Tensor | None
@@ -28,7 +29,8 @@ class _Linear:
     @classmethod
     def of(cls, layer: nn.Linear) -> "_Linear":
         assert type(layer) is nn.Linear, "adapters have to be merged first"
-        return cls(layer.weight.t().contiguous(), layer.bias)
+        weight = layer.weight.t()
+        return cls(weight.contiguous() if layer.out_features >= layer.in_features else weight, layer.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.mm(x, self.weight) if self.bias is None else torch.addmm(self.bias, x, self.weight)
