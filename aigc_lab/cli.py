@@ -287,7 +287,9 @@ def evaluate(
 )
 @click.option("--markdown", "style", flag_value="markdown", help="Print the tables in Markdown.")
 @click.option("--latex", "style", flag_value="latex", help="Print the tables in LaTeX (booktabs).")
-@click.option("--csv", "style", flag_value="csv", help="Print every field of every score as CSV.")
+@click.option(
+    "--csv", "style", flag_value="csv", help="Print every field of the scores as CSV; with --all of every score."
+)
 @every_metric
 @as_json
 @config_dir
@@ -523,6 +525,10 @@ def main(argv: list[str] | None = None) -> int:
         aigc.main(args=argv, prog_name="aigc", standalone_mode=False)
     except UserError as error:
         print(f"aigc: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a folder in the place of a file, no permission, a full disk
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"aigc: {where}{error.strerror or error}", file=sys.stderr)
         return 2
     except click.UsageError as error:
         print(f"aigc: {error.format_message()}", file=sys.stderr)

@@ -81,13 +81,19 @@ def query_runs(runs_dir: str, where: str) -> tuple[list[dict[str, Any]], list[st
 
 
 def print_query(rows: list[dict[str, Any]], where: str) -> None:
-    """How each was measured, the headline and what the expression names; --json has every column."""
-    wanted = {"run", *MEASURED, *HEADLINE, "gap_closed", *re.findall(r"\w+", where)}
+    """A table for each way of measuring: the headline and what the expression names; --json has every column."""
+    wanted = {"run", *HEADLINE, "gap_closed", *re.findall(r"\w+", where)} - {"measured"}
     shown = [column for column in (rows[0] if rows else {}) if column in wanted]
-    table = _table([(column, column != "run") for column in shown])
-    for row in rows:
-        table.add_row(*(_cell(row[column]) for column in shown))
-    _console().print(table if rows else "no scored run fits")
+    console = _console()
+    for measured in dict.fromkeys(row["measured"] for row in rows):
+        table = _table([(column, column != "run") for column in shown])
+        table.title, table.title_justify = measured, "left"
+        for row in rows:
+            if row["measured"] == measured:
+                table.add_row(*(_cell(row[column]) for column in shown))
+        console.print(table)
+    if not rows:
+        console.print("no scored run fits")
 
 
 def print_runs(entries: list[dict[str, Any]], runs_dir: str) -> None:
@@ -116,7 +122,6 @@ def print_runs(entries: list[dict[str, Any]], runs_dir: str) -> None:
 
 
 HEADLINE = {"bits_per_byte": "bits/byte", "frechet": "Fréchet", "precision": "precision", "recall": "recall"}
-MEASURED = ("data", "protocol", "features", "judge")
 
 
 def _table(columns: list[tuple[str, bool]]) -> "Table":

@@ -16,7 +16,7 @@ from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
 from aigc_lab.quality import mean_gap
 from aigc_lab.run import Run
-from aigc_lab.scores import GROUP, read_scores
+from aigc_lab.scores import GROUP, Score, read_scores
 
 FILE = "results.sqlite"
 _FACTS = ("run", "status", "seed", "created", "minutes", "data", "protocol", "features", "judge", "parameters")
@@ -81,6 +81,7 @@ def _pivot(scores: list[dict[str, Any]], facts: dict[str, dict[str, Any]]) -> li
     for group in groups.values():
         first = group[0]
         about = {k: first[k] for k in ("data", "protocol", "features", "parameters")}
+        about["measured"] = Score(**first).title
         gap = mean_gap({score["metric"]: score["gap_closed"] for score in group})
         values = {score["metric"]: score["value"] for score in group}
         judge = {"judge": first["judge"], "gap_closed": gap}

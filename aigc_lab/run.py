@@ -106,10 +106,9 @@ class Run:
         try:
             (staging / "checkpoints").mkdir(parents=True, exist_ok=True)
             run = cls(staging)
-            write_atomically(
-                run.config_path, yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
-            )
-            write_atomically(run.record_path, _json(provenance(config, argv)))
+            text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+            write_atomically(run.config_path, text)
+            write_atomically(run.record_path, _json(provenance(config, argv) | {"config": _digest(text)}))
             staging.rename(path)
         except OSError as error:
             raise UserError(f"cannot create a run in {path.parent}: {error.strerror}") from None
@@ -138,19 +137,26 @@ class Run:
         """The configuration, read as plain data and checked like any other.
 
         Raises:
-            UserError: it is not YAML, or does not pass the check.
+            UserError: it is not YAML, not what the run began with, or does not pass the check.
         """
         try:
-            tree = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+            text = self.config_path.read_text(encoding="utf-8")
+            tree = yaml.safe_load(text)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"{self.config_path}: cannot be read as plain YAML ({reason})") from None
         if not isinstance(tree, Mapping):
             raise UserError(f"{self.config_path}: not a configuration")
         try:
-            return check(tree, Config)
+            config = check(tree, Config)
         except UserError as error:
             raise UserError(f"{self.config_path}: {error}") from None
+        if self.record().get("config", _digest(text)) != _digest(text):
+            raise UserError(
+                f"{self.config_path}: is not the configuration that this run began with; put it back, or train "
+                "anew with the values that you want"
+            )
+        return config
 
     def record(self) -> dict[str, Any]:
         """run.json.
@@ -279,6 +285,10 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def _json(values: Mapping[str, Any]) -> str:

@@ -396,6 +396,8 @@ def test_rows_of_other_features_never_share_a_column(
     stdout(capsys, "evaluate", str(run.path), *QUICK, "evaluation/features/image=pixels")
     listing = "\n".join(stdout(capsys, "runs", str(tmp_path / "runs")))
     assert listing.count("· features ") == 2 and "· features pixels" in listing and listing.count("≤ ") == 2
+    found = "\n".join(stdout(capsys, "runs", str(tmp_path / "runs"), "--where", "frechet > 0"))
+    assert found.count("· features ") == 2 and "· features pixels" in found
     (entry,) = json.loads(stdout(capsys, "runs", str(tmp_path / "runs"), "--json")[-1])["runs"]
     assert len({scores["features_hash"] for scores in entry["scores"]}) == 2
     asked = stdout(capsys, "runs", str(tmp_path / "runs"), "--where", "vendi_ratio > 0")

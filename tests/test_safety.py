@@ -107,6 +107,24 @@ def test_a_config_that_names_a_function_to_call(
     assert "not an allowed target" in refused(run, capsys, "sample", "resume")
 
 
+@pytest.mark.parametrize("file", ["config.yaml", "run.json"])
+def test_a_file_of_another_run(
+    trained: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    shutil.copy(trained["vae"] / file, run / file)
+    assert "not the configuration that this run began with" in refused(run, capsys)
+
+
+@pytest.mark.parametrize("file", ["samples", "checkpoints/weights.safetensors", "metrics.csv", "results.jsonl"])
+def test_a_folder_or_a_file_in_the_wrong_place(run: Path, capsys: pytest.CaptureFixture[str], file: str) -> None:
+    path = run / file
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.write_text("") if file == "samples" else path.mkdir()
+    assert str(path) in refused(run, capsys, "compare")
+
+
 def unfinish(run: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(record | {"status": "running"}))

@@ -190,11 +190,13 @@ class TimeSaved:
 
     Attributes:
         human_seconds, machine_seconds: for the units that are kept; the machine makes the others too.
+        kept: their share.
         assumptions: to be printed beside.
     """
 
     human_seconds: float
     machine_seconds: float
+    kept: float
     assumptions: tuple[str, ...]
 
     @property
@@ -224,4 +226,4 @@ def time_saved(
         f"{kept:.0%} of the {rate.unit} are worth keeping (precision)",
         f"{review_seconds:g} s to look at each, training time not counted",
     )
-    return TimeSaved(units * kept / rate.per_hour * 3600, seconds + units * review_seconds, assumptions)
+    return TimeSaved(units * kept / rate.per_hour * 3600, seconds + units * review_seconds, kept, assumptions)

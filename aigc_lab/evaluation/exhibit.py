@@ -4,6 +4,7 @@ continued by every generator of text, and the divergence frontier."""
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -64,15 +65,16 @@ class Exhibit:
     frontier: Frontier = ()
     safety: Safety | None = None
 
-    def save(self, folder: Path) -> None:
-        """Write the pictures that there are, then exhibit.json, which says what there is."""
+    def save(self, folder: Path, *, key: str) -> None:
+        """Write the pictures that there are, then exhibit.json: what there is and, with `key`, of what."""
         folder.mkdir(parents=True, exist_ok=True)
         pictures = {"sheet": self.sheet, "neighbours": self.neighbours}
         for name, picture in pictures.items():
             if picture:
                 write_atomically(folder / f"{name}.png", picture)
         values = {
-            "pictures": [name for name, picture in pictures.items() if picture],
+            "key": key,
+            "pictures": {name: sha256(picture).hexdigest() for name, picture in pictures.items() if picture},
             "texts": [asdict(pair) for pair in self.texts],
             "continuations": [asdict(continuation) for continuation in self.continuations],
             "frontier": list(self.frontier),
@@ -81,13 +83,14 @@ class Exhibit:
         write_atomically(folder / "exhibit.json", json.dumps(values, indent=1, ensure_ascii=False))
 
     @classmethod
-    def load(cls, folder: Path) -> "Exhibit":
+    def load(cls, folder: Path, *, key: str) -> "Exhibit":
         """
         Raises:
-            OSError, ValueError, TypeError: a part is missing or damaged.
+            OSError, ValueError, TypeError: a part is missing or damaged, or is of something else.
         """
         values = json.loads((folder / "exhibit.json").read_text(encoding="utf-8"))
         if not isinstance(values, dict) or set(values) != {
+            "key",
             "pictures",
             "texts",
             "continuations",
@@ -95,8 +98,12 @@ class Exhibit:
             "safety",
         }:
             raise ValueError(f"{folder}/exhibit.json: damaged")
+        pictures = {name: (folder / f"{name}.png").read_bytes() for name in dict(values["pictures"])}
+        hashes = {name: sha256(picture).hexdigest() for name, picture in pictures.items()}
+        if (values["key"], values["pictures"]) != (key, hashes):
+            raise ValueError(f"{folder}: not the samples of {key}")
         return cls(
-            **{name: (folder / f"{name}.png").read_bytes() for name in values["pictures"]},
+            **pictures,
             texts=[TextPair(**pair) for pair in values["texts"]],
             continuations=[Continuation(**continuation) for continuation in values["continuations"]],
             frontier=[(float(x), float(y)) for x, y in values["frontier"]],

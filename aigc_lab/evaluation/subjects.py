@@ -57,7 +57,7 @@ def evaluate(
     for subject in subjects:
         if not subject.startswith(CONTROL):
             say(f"evaluating {subject}")
-            evaluated.append(_evaluate_run(bench, Run.open(subject), anew=anew))
+            evaluated.append(_evaluate_run(bench, Run.open(subject), anew=anew, say=say))
     for root in {e.run.runs_dir for e in evaluated if e.run}:
         results_db.refresh(root, all_runs(root))
     run_data = {e.harness.spec.content_hash: e.harness for e in evaluated}
@@ -96,7 +96,7 @@ class _Bench:
         return self.harnesses[content]
 
 
-def _evaluate_run(bench: _Bench, run: Run, *, anew: bool) -> Evaluated:
+def _evaluate_run(bench: _Bench, run: Run, *, anew: bool, say: Callable[[str], None]) -> Evaluated:
     weights, dataset = run.weights(), bench.dataset(run.config().data)
     if weights.spec.content_hash != dataset.spec.content_hash:
         raise UserError(
@@ -108,15 +108,18 @@ def _evaluate_run(bench: _Bench, run: Run, *, anew: bool) -> Evaluated:
     label = f"{weights.weights}@{weights.step}#{digest}"
     folder = run.samples / harness.protocol_name
     known = read_scores(run.results_path)
-    drawn = _draw(harness, run, folder, label)
+    if foreign := {score.run for score in known} - {run.name}:
+        say(f"{run.results_path}: dropping the scores of {', '.join(sorted(foreign))}, which is not this run")
+        known = [score for score in known if score.run == run.name]
+    drawn, key = _draw(harness, run, folder, label), f"{label} {harness.protocol_name}"
     mine = [s for s in known if s.group == harness.group and s.weights == label]
     if {score.metric for score in mine} == set(METRICS) and not anew:
         try:
-            return Evaluated(run.name, run, Result(mine, Exhibit.load(folder)), harness, drawn.likelihood)
+            return Evaluated(run.name, run, Result(mine, Exhibit.load(folder, key=key)), harness, drawn.likelihood)
         except (OSError, ValueError, TypeError):
             pass  # the pictures are gone: make them again
     result = harness.score(drawn, run=run.name, kind=weights.kind, weights=label)
-    result.exhibit.save(folder)
+    result.exhibit.save(folder, key=key)
     write_scores(run.results_path, [s for s in known if s.group != harness.group] + result.scores)
     return Evaluated(run.name, run, result, harness, drawn.likelihood)
 

@@ -51,11 +51,21 @@ def test_an_exhibit_comes_back_as_it_was_saved(tmp_path: Path) -> None:
             ),
         ]
     ):
-        exhibit.save(tmp_path / str(i))
-        again = Exhibit.load(tmp_path / str(i))
+        exhibit.save(tmp_path / str(i), key="raw@6#0")
+        again = Exhibit.load(tmp_path / str(i), key="raw@6#0")
         for part in ("sheet", "neighbours", "texts", "continuations", "frontier", "safety"):
             mine, theirs = getattr(exhibit, part), getattr(again, part)
             assert mine == theirs or not (mine or theirs)
+
+
+def test_an_exhibit_of_something_else_is_recognised(tmp_path: Path) -> None:
+    exhibit = Exhibit(sheet=b"png", frontier=[(0.0, 1.0)])
+    exhibit.save(tmp_path, key="raw@6#0")
+    with pytest.raises(ValueError, match="not the samples of raw@9#1"):
+        Exhibit.load(tmp_path, key="raw@9#1")
+    (tmp_path / "sheet.png").write_bytes(b"another")
+    with pytest.raises(ValueError, match="not the samples of raw@6#0"):
+        Exhibit.load(tmp_path, key="raw@6#0")
 
 
 @pytest.mark.parametrize(
@@ -64,14 +74,16 @@ def test_an_exhibit_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         "",
         "[]",
         "{}",
-        '{"pictures": ["sheet"], "texts": [], "continuations": [], "frontier": [], "safety": null}',
-        '{"pictures": ["../x"], "texts": [{"a": 1}], "continuations": [], "frontier": [1], "safety": null}',
+        '{"key": "raw@6#0", "pictures": {"sheet": ""}, '
+        '"texts": [], "continuations": [], "frontier": [], "safety": null}',
+        '{"key": "raw@6#0", "pictures": {"../x": ""}, '
+        '"texts": [{"a": 1}], "continuations": [], "frontier": [1], "safety": null}',
     ],
 )
 def test_a_damaged_exhibit_is_recognised(content: str, tmp_path: Path) -> None:
     (tmp_path / "exhibit.json").write_text(content)
     with pytest.raises((OSError, ValueError, TypeError)):
-        Exhibit.load(tmp_path)
+        Exhibit.load(tmp_path, key="raw@6#0")
 
 
 def test_prompts_are_cut_between_characters() -> None:

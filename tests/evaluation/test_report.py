@@ -255,7 +255,9 @@ def test_every_phrase_is_said_and_in_every_language() -> None:
     def fields(text: str) -> set[str | None]:
         return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
-    instead = {key: said for key, said in phrases().items() if key.startswith(("metric.", "flag."))}
+    instead = {
+        key: said for key, said in phrases().items() if key.startswith(("metric.", "flag.", "value.saved."))
+    }
     assert {key.removeprefix("metric.") for key in instead if key.startswith("metric.")} <= set(METRICS)
     assert all(list(said) == ["zh"] for said in instead.values()), "English comes with the number"
     for key, said in phrases().items():
@@ -265,7 +267,7 @@ def test_every_phrase_is_said_and_in_every_language() -> None:
     folder = Path(report.__file__).parent
     sources = "".join(p.read_text() for p in folder.iterdir() if p.suffix in (".py", ".j2"))
     spelled = set(re.findall(r'"([a-z]+(?:\.[a-z]+)*)"', sources))
-    put_together = ("metric.", "flag.", "group.", "safety.kind.", "pareto.", "frontier.", "curve.")
+    put_together = ("metric.", "flag.", "value.saved.", "group.", "safety.kind.", "pareto.", "frontier.", "curve.")
     silent = {key for key in phrases() if key not in spelled and not key.startswith(put_together)}
     assert not silent, "phrases that nothing says"
     assert {f"group.{m.group}" for m in METRICS.values()} <= set(phrases())

@@ -57,6 +57,8 @@ def density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> DensityCove
 
 def manifold(real: Tensor, generated: Tensor, *, k_precision: int = 3, k_density: int = 5) -> Manifold:
     """Precision and recall at one k, density and coverage at another: the radii are looked for once."""
+    if min(k_precision, k_density) < 1:
+        raise ValueError(f"k={min(k_precision, k_density)}: neighbours are counted from 1")
     real, generated = checked(max(k_precision, k_density) + 1, real=real, generated=generated)
     real_radii = squared_radii(real, max(k_precision, k_density))
     real_closed = real_radii[:, k_precision - 1] * (1 + TIE)

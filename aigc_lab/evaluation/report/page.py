@@ -71,7 +71,7 @@ class Card:
     name: str
     label: str
     mark: int
-    facts: Mapping[str, str]
+    facts: Mapping[str, str | Markup]
     sheet: Picture | None
     neighbours: Picture | None
     texts: Sequence[TextPair]
@@ -276,7 +276,7 @@ def _harnesses(evaluated: Sequence[Evaluated]) -> list[Harness]:
 
 def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int]) -> Card:
     exhibit, cost = subject.result.exhibit, subject.result.scores[0]
-    facts = {
+    facts: dict[str, str | Markup] = {
         "fact.kind": cost.generator,
         "fact.parameters": format_count(cost.parameters),
         "fact.sample": f"{format_count(cost.flops_per_sample)}FLOP, {format_seconds(cost.seconds_per_sample)}, "
@@ -297,41 +297,49 @@ def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int
     )
 
 
-def _spent_facts(scores: Mapping[str, Score]) -> dict[str, str]:
+def _spent_facts(scores: Mapping[str, Score]) -> dict[str, str | Markup]:
     """What sampling all samples at once took; nothing for controls that only look something up."""
     score = next(iter(scores.values()))
     if not (score.seconds_per_sample and score.flops_per_sample):
         return {}
     rate = 1 / score.seconds_per_sample
-    facts = {
-        "fact.rate": f"{rate:.3g} samples/s, {format_count(rate * score.bytes_per_sample)}B/s "
-        f"({score.n_generated} samples at once)",
-        "fact.saved": _in_words(time_saved_by(scores)),
+    facts: dict[str, str | Markup] = {
+        "fact.rate": say(
+            "value.rate",
+            samples=f"{rate:.3g}",
+            bytes=format_count(rate * score.bytes_per_sample),
+            n=score.n_generated,
+        ),
+        "fact.saved": _in_words(time_saved_by(scores), score.modality),
     }
     if score.peak_memory is not None:
-        facts["fact.memory"] = f"{format_count(score.peak_memory)}B, of the whole process while it sampled"
+        facts["fact.memory"] = say("value.memory", size=format_count(score.peak_memory))
     if score.peak_gpu_memory is not None:
-        facts["fact.memory"] = f"{format_count(score.peak_gpu_memory)}B on the GPU"
+        facts["fact.memory"] = say("value.memory.gpu", size=format_count(score.peak_gpu_memory))
     if score.kwh_per_sample is not None:
-        facts["fact.energy"] = f"{1000 * score.kwh_per_sample:.3g} kWh for 1000 samples, of the whole machine"
+        facts["fact.energy"] = say("value.energy", kwh=f"{1000 * score.kwh_per_sample:.3g}")
     else:
-        facts["fact.energy"] = "unknown: no counter of this machine is readable"
+        facts["fact.energy"] = say("value.energy.unknown")
     return facts
 
 
-def _in_words(saved: TimeSaved) -> str:
-    return (
-        f"{saved.factor:,.3g} × as fast as a person: {format_seconds(saved.human_seconds)} by hand, "
-        f"{format_seconds(saved.machine_seconds)} here. Assumed: {'; '.join(saved.assumptions)}"
-    )
+def _in_words(saved: TimeSaved, modality: str) -> Markup:
+    values = {
+        "factor": f"{saved.factor:,.3g}",
+        "by_hand": format_seconds(saved.human_seconds),
+        "here": format_seconds(saved.machine_seconds),
+        "kept": f"{saved.kept:.0%}",
+    }
+    text = "{factor} × as fast as a person: {by_hand} by hand, {here} here.".format(**values)
+    return say_instead(f"{text} Assumed: {'; '.join(saved.assumptions)}", f"value.saved.{modality}", **values)
 
 
-def _run_facts(run: Run, weights: str) -> dict[str, str]:
+def _run_facts(run: Run, weights: str) -> dict[str, str | Markup]:
     record = run.record()
     return {
         "fact.weights": weights,
         "fact.selection": _selection(run),
-        "fact.trained": f"{record.get('wall_seconds', 0) / 60:.1f} min, {record.get('device', 'unknown')}",
+        "fact.trained": f"{record.get('wall_seconds', 0) / 60:.1f} min, {record.get('device', '?')}",
         "fact.seed": str(record.get("seed")),
         "fact.commit": _commit(record.get("git")),
         "fact.command": shlex.join(without_secrets(record.get("command", []))),
@@ -339,10 +347,10 @@ def _run_facts(run: Run, weights: str) -> dict[str, str]:
     }
 
 
-def _selection(run: Run) -> str:
+def _selection(run: Run) -> Markup:
     """Of which step and out of how many runs: what a reader has to know before a best number."""
     siblings = sum(path.is_file() for path in run.path.parent.glob(f"[!.]*/{run.config_path.name}"))
-    return f"the last step, not chosen by any score; one of {siblings} run(s) of this experiment in its folder"
+    return say("value.selection", n=siblings)
 
 
 def _curves(run: Run) -> list[Chart]:
