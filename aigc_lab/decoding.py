@@ -106,7 +106,7 @@ def invert(logits_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     """The symbols at which the distribution functions of softmax(logits) exceed the numbers, int64 [B]."""
     cumulative = logits_BV.softmax(-1).cumsum(-1)
     threshold = uniforms_B[:, None] * cumulative[:, -1:]
-    return (cumulative <= threshold).sum(-1).clamp(max=logits_BV.shape[-1] - 1)
+    return (cumulative[:, :-1] <= threshold).sum(-1)
 
 
 @dataclass

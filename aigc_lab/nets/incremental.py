@@ -87,6 +87,7 @@ class Incremental:
         )
         self.window = network.window
         self.heads = [layout.n_heads, layout.n_kv_heads, layout.n_kv_heads]
+        self.n_heads = sum(self.heads)
         self.grouped = layout.n_kv_heads < layout.n_heads
         self.activation = ACTIVATIONS[layout.activation][0]
         self.blocks = [_Block.of(block) for block in network.blocks if isinstance(block, Block)]
@@ -106,17 +107,19 @@ class Incremental:
         if self.rotation is not None:
             rotation = self.rotation[:, where]  # [2, D], or [2, B, D]
             rotation = rotation[:, None] if mask is None else rotation[:, :, None, None]
-        layers = zip(self.blocks, cache.keys.unbind(), cache.values.unbind(), strict=True)
-        for block, keys, values in layers:
-            q, k, v = block.qkv(block.attention_norm(x)).view(B, sum(self.heads), 1, -1).split(self.heads, 1)
+        # of every layer at once: the place of the new keys and values, and all that are seen then
+        new_keys, new_values = (kept.narrow(3, end - 1, 1).unbind() for kept in (cache.keys, cache.values))
+        keys, values = (kept.narrow(3, begin, end - begin).unbind() for kept in (cache.keys, cache.values))
+        for i, block in enumerate(self.blocks):
+            heads = block.qkv(block.attention_norm(x)).view(B, self.n_heads, 1, -1)
+            q, k, v = heads.split_with_sizes(self.heads, 1)
             if block.query_norm is not None and block.key_norm is not None:
                 q, k = block.query_norm(q), block.key_norm(k)
             if rotation is not None:
                 q, k = rotate(q, rotation), rotate(k, rotation)
-            keys.narrow(2, cache.length, 1).copy_(k)
-            values.narrow(2, cache.length, 1).copy_(v)
-            k, v = keys.narrow(2, begin, end - begin), values.narrow(2, begin, end - begin)
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.grouped)
+            new_keys[i].copy_(k)
+            new_values[i].copy_(v)
+            y = F.scaled_dot_product_attention(q, keys[i], values[i], attn_mask=mask, enable_gqa=self.grouped)
             x = block.project.onto(x, y.view(B, -1))
             hidden = self.activation(block.expand(block.feed_forward_norm(x)))
             x = block.contract.onto(x, hidden)
