@@ -215,7 +215,7 @@ def orthogonalise(matrices: Tensor, *, n_iterations: int) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
     for _ in range(n_iterations):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x if wide else x.mT).to(matrices.dtype)
 
 

@@ -122,7 +122,7 @@ def test_a_folder_or_a_file_in_the_wrong_place(run: Path, capsys: pytest.Capture
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
     path.write_text("") if file == "samples" else path.mkdir()
-    assert str(path) in refused(run, capsys, "compare")
+    assert str(run) in refused(run, capsys, "compare")
 
 
 def unfinish(run: Path) -> None:
