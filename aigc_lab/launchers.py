@@ -42,7 +42,8 @@ class Local:
 
     def __call__(self, jobs: Sequence[Job], *, log_dir: Path) -> Iterator[tuple[int, int]]:
         with ThreadPoolExecutor(self.n_jobs) as pool:
-            running = {pool.submit(subprocess.call, job.command): i for i, job in enumerate(jobs)}
+            # stdout is the sweep's own: children that share it cut into each other's lines.
+            running = {pool.submit(subprocess.call, job.command, stdout=2): i for i, job in enumerate(jobs)}
             for done in as_completed(running):
                 yield running[done], done.result()
 

@@ -338,8 +338,9 @@ def test_a_sweep_trains_each_run_once(sweep: Callable[..., subprocess.CompletedP
     first = sweep(*arguments)
     assert first.returncode == 0, first.stderr
     assert "sweep of 2 runs, 2 to train" in first.stderr
-    runs = {line.removeprefix("run: ") for line in first.stdout.splitlines()}
-    assert len(runs) == 2 and all(Run.open(run).status() == "finished" for run in runs)
+    lines = first.stdout.splitlines()
+    runs = {line.removeprefix("run: ") for line in lines}
+    assert len(lines) == len(runs) == 2 and all(Run.open(run).status() == "finished" for run in runs)
     assert {Run.open(run).config().seed for run in runs} == {0, 1}
     assert shlex.join(Run.open(min(runs)).record()["command"]).startswith("aigc train")
 
