@@ -121,9 +121,30 @@ class NeuralGenerator(nn.Module, ABC):
         self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
     ) -> LogLikelihood | None: ...
 
+    @property
+    def takes_classes(self) -> bool:
+        """Whether a class can be asked for: `draw_classes` and `sample_classes`."""
+        return False
+
+    def draw_classes(self, n: int, *, rng: torch.Generator) -> Tensor:
+        """n classes as often as the training data has them, int64 [n]."""
+        counts = torch.tensor(self.spec.class_counts, dtype=torch.double)
+        return torch.multinomial(counts, n, replacement=True, generator=rng)
+
+    @torch.inference_mode()
+    def sample_classes(self, classes: Tensor, *, rng: torch.Generator) -> Samples:
+        """A sample of each of the classes, int64 [n], for those that `takes_classes`."""
+        with evaluating(self):
+            return join([self._draw_classes(part, rng) for part in classes.split(self.batch)])
+
+    def _draw_classes(self, classes: Tensor, rng: torch.Generator) -> Samples:
+        raise NotImplementedError
+
     @torch.inference_mode()
     def sample(self, n: int, *, rng: torch.Generator) -> Samples:
-        """n samples of the model's own law; see `Generator`."""
+        """n samples of the model's own law, of classes as often as in the data; see `Generator`."""
+        if self.takes_classes:
+            return self.sample_classes(self.draw_classes(n, rng=rng), rng=rng)
         with evaluating(self):
             return join([self._draw(min(self.batch, n - i), rng) for i in range(0, n, self.batch)])
 

@@ -20,12 +20,16 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch import Tensor
 
 from aigc_lab.callbacks import AtomicCheckpointIO
 from aigc_lab.config.schema import Config
 from aigc_lab.config.schema import Trainer as TrainerConfig
 from aigc_lab.config.targets import build
 from aigc_lab.data import Dataset
+from aigc_lab.data.images import ImageData
+from aigc_lab.data.packing import Batch
+from aigc_lab.data.samples import LabelledImages
 from aigc_lab.data.stream import HeldOutBatches, TrainingStream, fold
 from aigc_lab.errors import UserError
 from aigc_lab.files import remove_temporaries
@@ -142,6 +146,8 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
             f"data: {dataset.spec.name} holds {'pairs' if pairs else 'no pairs'} of responses; pairs "
             "(data=preferences) are for model=dpo, and nothing else is"
         )
+    if module.wants_labels and not (isinstance(dataset, ImageData) and plan.spec.n_classes > 1):
+        raise UserError(f"model: {dataset.spec.name} has no classes to condition on; leave the conditioning out")
     if settings.strategy == "fsdp" and not module.can_shard:
         raise UserError(
             f"trainer.strategy=fsdp: {type(module).__name__} is not sharded; it trains with trainer.strategy=ddp"
@@ -220,7 +226,7 @@ def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    loaders = _Loaders(config, parts.dataset)
+    loaders = _Loaders(config, parts.dataset, labelled=module.wants_labels)
     if settings.compile:
         module.compile_networks()
     with numerics(settings):
@@ -236,17 +242,22 @@ def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
 class _Loaders(pl.LightningDataModule):
     """The streams of this process, made once Lightning knows its rank."""
 
-    def __init__(self, config: Config, dataset: Dataset) -> None:
+    def __init__(self, config: Config, dataset: Dataset, *, labelled: bool) -> None:
         super().__init__()
         self.config, self.dataset = config, dataset
+        self.gather: Callable[[Tensor, Tensor], Batch | LabelledImages] = dataset.gather
+        self.gather_held_out: Callable[[Tensor], Batch | LabelledImages] = dataset.gather_held_out
+        if labelled:
+            assert isinstance(dataset, ImageData)
+            self.gather, self.gather_held_out = dataset.gather_labelled, dataset.gather_held_out_labelled
 
     def train_dataloader(self) -> TrainingStream:
         assert self.trainer is not None
         limit = self.config.trainer.limit_train_items
-        n_items, gather = self.dataset.n_items, self.dataset.gather
+        n_items, gather = self.dataset.n_items, self.gather
         if limit is not None:  # the same items every epoch: a text's windows do not move
             n_items = min(n_items, limit)
-            gather = lambda epoch, item: self.dataset.gather(torch.zeros_like(epoch), item)  # noqa: E731
+            gather = lambda epoch, item: self.gather(torch.zeros_like(epoch), item)  # noqa: E731
         return TrainingStream(
             gather,
             n_items=n_items,
@@ -260,7 +271,7 @@ class _Loaders(pl.LightningDataModule):
     def val_dataloader(self) -> HeldOutBatches:
         assert self.trainer is not None
         return HeldOutBatches(
-            self.dataset.gather_held_out,
+            self.gather_held_out,
             n_items=self.dataset.n_held_out_items,
             batch_size=self.dataset.batch_size,
             n_batches=self.config.trainer.limit_val_batches,

@@ -10,18 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aigc_lab.data.samples import Images
+from aigc_lab.data.samples import Images, LabelledImages
 from aigc_lab.data.spec import DataSpec, Split
 from aigc_lab.data.splits import by_hash, content_hash
 from aigc_lab.errors import UserError
 from aigc_lab.types import Fraction, ImageSize, Levels, PositiveInt
-
-
-class LabelledImages(NamedTuple):
-    """uint8 pixels [n, C, H, W] and int64 labels [n]."""
-
-    pixels: Tensor
-    labels: Tensor
 
 
 class RawImages(NamedTuple):
@@ -67,6 +60,7 @@ class ImageData(ABC):
     def spec(self) -> DataSpec:
         """What models must know; reads the data."""
         _, train, held_out, levels = self._splits
+        n_classes = int(torch.cat([train.labels, held_out.labels]).max()) + 1
         return DataSpec(
             name=self._splits.name,
             modality="image",
@@ -74,10 +68,11 @@ class ImageData(ABC):
             vocab_size=levels,
             tokenizer=None,
             passage=0,
-            n_classes=int(torch.cat([train.labels, held_out.labels]).max()) + 1,
+            n_classes=n_classes,
             n_train=len(train.pixels),
             n_held_out=len(held_out.pixels),
             content_hash=content_hash(*train, *held_out, f"{tuple(train.pixels.shape)} {levels}"),
+            class_counts=tuple(train.labels.bincount(minlength=n_classes).tolist()),
         )
 
     def real(self, split: Split) -> Images:
@@ -104,6 +99,10 @@ class ImageData(ABC):
         """Training images: uint8 [b, C, H, W]."""
         return self._splits.train.pixels[item]
 
+    def gather_labelled(self, epoch: Tensor, item: Tensor) -> LabelledImages:
+        """Training images and their classes."""
+        return LabelledImages(*(part[item] for part in self._splits.train))
+
     @property
     def n_held_out_items(self) -> int:
         return self.spec.n_held_out
@@ -111,6 +110,10 @@ class ImageData(ABC):
     def gather_held_out(self, item: Tensor) -> Tensor:
         """Held-out images: uint8 [b, C, H, W]."""
         return self._splits.held_out.pixels[item]
+
+    def gather_held_out_labelled(self, item: Tensor) -> LabelledImages:
+        """Held-out images and their classes."""
+        return LabelledImages(*(part[item] for part in self._splits.held_out))
 
     def _of(self, split: Split) -> LabelledImages:
         return self._splits.train if split == "train" else self._splits.held_out

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,13 @@ class Images:
     def to_uint8(self) -> Tensor:
         """The pixels stretched to 0 .. 255, for display."""
         return (self.pixels.float() * (255 / (self.levels - 1))).round().to(torch.uint8)
+
+
+class LabelledImages(NamedTuple):
+    """uint8 pixels [n, C, H, W] and int64 labels [n]."""
+
+    pixels: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ class DataSpec:
     """SHA-256 over both splits and everything that defines an item; stands in every result."""
     chat: ChatFormat | None = None
     """How conversations are written, where the model can hold them."""
+    class_counts: tuple[int, ...] = ()
+    """Training items of each class, of images; () where there are no classes."""
 
     def to_json(self) -> dict[str, Any]:
         tokenizer = self.tokenizer and self.tokenizer.to_json()

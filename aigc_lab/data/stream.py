@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aigc_lab.data.packing import Batch
+from aigc_lab.data.samples import LabelledImages
 
 
 def fold(*keys: int) -> int:
@@ -52,7 +53,7 @@ class TrainingStream:
 
     def __init__(
         self,
-        gather: Callable[[Tensor, Tensor], Batch],
+        gather: Callable[[Tensor, Tensor], Batch | LabelledImages],
         *,
         n_items: int,
         batch_size: int,
@@ -71,7 +72,7 @@ class TrainingStream:
         """The length of the whole run, also after a resume: Lightning counts from the beginning."""
         return self.n_batches
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | LabelledImages]:
         while self.position < self.n_batches:
             begin = self.position * self.batch_size + self.rank * self.local_size
             self.position += 1
@@ -93,7 +94,7 @@ class HeldOutBatches:
 
     def __init__(
         self,
-        gather: Callable[[Tensor], Batch],
+        gather: Callable[[Tensor], Batch | LabelledImages],
         *,
         n_items: int,
         batch_size: int,
@@ -109,5 +110,5 @@ class HeldOutBatches:
     def __len__(self) -> int:
         return len(self.slices)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | LabelledImages]:
         return (self.gather(index) for index in self.slices)

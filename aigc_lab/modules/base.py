@@ -68,6 +68,11 @@ class GenerativeModule(pl.LightningModule):
         self.step = 0
 
     @property
+    def wants_labels(self) -> bool:
+        """Whether its batches are `aigc_lab.data.images.LabelledImages`: pixels and their classes."""
+        return False
+
+    @property
     def sampler(self) -> NeuralGenerator:
         """The generator with the weights to sample with."""
         raise NotImplementedError
