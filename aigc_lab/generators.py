@@ -64,11 +64,13 @@ class LogLikelihood:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one sample costs: parameters that take part, floating-point operations, bytes emitted."""
+    """What one sample costs: parameters that take part, floating-point operations, bytes emitted, and the symbols
+    that it is drawn as one after another, where it is."""
 
     parameters: int
     flops_per_sample: int
     bytes_per_sample: int
+    tokens_per_sample: int | None = None
 
 
 @runtime_checkable
@@ -94,6 +96,24 @@ class Generator(Protocol):
         ...
 
     def cost(self) -> Cost: ...
+
+
+@runtime_checkable
+class ClassConditional(Protocol):
+    """A generator that may be asked for classes."""
+
+    @property
+    def takes_classes(self) -> bool:
+        """Whether this one is."""
+        ...
+
+    def draw_classes(self, n: int, *, rng: torch.Generator) -> Tensor:
+        """n classes as often as the training data has them, int64 [n]."""
+        ...
+
+    def sample_classes(self, classes: Tensor, *, rng: torch.Generator) -> Samples:
+        """A sample of each of the classes, int64 [n]."""
+        ...
 
 
 class NeuralGenerator(nn.Module, ABC):
@@ -123,17 +143,17 @@ class NeuralGenerator(nn.Module, ABC):
 
     @property
     def takes_classes(self) -> bool:
-        """Whether a class can be asked for: `draw_classes` and `sample_classes`."""
+        """See `ClassConditional`."""
         return False
 
     def draw_classes(self, n: int, *, rng: torch.Generator) -> Tensor:
-        """n classes as often as the training data has them, int64 [n]."""
+        """See `ClassConditional`."""
         counts = torch.tensor(self.spec.class_counts, dtype=torch.double)
         return torch.multinomial(counts, n, replacement=True, generator=rng)
 
     @torch.inference_mode()
     def sample_classes(self, classes: Tensor, *, rng: torch.Generator) -> Samples:
-        """A sample of each of the classes, int64 [n], for those that `takes_classes`."""
+        """See `ClassConditional`."""
         with evaluating(self):
             return join([self._draw_classes(part, rng) for part in classes.split(self.batch)])
 
@@ -153,7 +173,11 @@ class NeuralGenerator(nn.Module, ABC):
         with FlopCounterMode(display=False) as counter:
             sample = self.sample(1, rng=torch.Generator().manual_seed(0))
         parameters = sum(p.numel() for p in self.sampling_parameters())
-        return Cost(parameters, counter.get_total_flops(), sample.bytes_per_item()[0])
+        return Cost(parameters, counter.get_total_flops(), sample.bytes_per_item()[0], self._n_tokens(sample))
+
+    def _n_tokens(self, sample: Samples) -> int | None:
+        """Symbols that one sample is drawn as, one after another."""
+        return None
 
     def sampling_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that take part in sampling."""
@@ -167,6 +191,9 @@ class Autoregressive(NeuralGenerator):
         super().__init__(spec)
         require(spec, "image", "text")
         self.network = network
+
+    def _n_tokens(self, sample: Samples) -> int:
+        return len(self.spec.encode(sample)[0])
 
     def logits(self, symbols_BL: Tensor) -> Tensor:
         """Logits [B, L, V] of each symbol given those before it, and that the item goes on."""

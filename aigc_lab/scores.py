@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from aigc_lab.errors import UserError
 from aigc_lab.estimate import Estimate
 
-VERSION = "6"
+VERSION = "7"
 """Of the definitions in `battery` and below; raise it when a score would change."""
 
 
@@ -59,6 +59,7 @@ class Score:
     parameters: int
     flops_per_sample: int
     bytes_per_sample: int
+    tokens_per_sample: int | None
     seconds_per_sample: float
     peak_memory: int | None
     peak_gpu_memory: int | None

@@ -36,6 +36,7 @@ class Evidence:
             of copying ask whether generated points are nearer to the known ones than the fresh are.
         feature_likelihood: of these two.
         classify: features -> class probabilities [n, K]; None where the extractor knows no classes.
+        asked: the class that each sample was to be of, int64 [n]; None where none was asked for.
         likelihood: of the held-out items; None where the generator has none.
         reading: None where the samples are no texts, or a control has features only.
     """
@@ -47,6 +48,7 @@ class Evidence:
     fresh: Tensor
     feature_likelihood: metrics.FeatureLikelihood
     classify: Callable[[Tensor], Tensor] | None
+    asked: Tensor | None
     likelihood: LogLikelihood | None
     reading: Reading | None
 
@@ -96,6 +98,7 @@ class Metric:
         unbiased: whether that is its expectation at every n, and not only in the limit.
         worst: the control that shows a useless value; None where none does, and no gap is closed.
         headline: whether it stands in the table on the terminal.
+        of_models: whether it stands in a table only where a model has it, and not for the controls' sake.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Metric:
     unbiased: bool = False
     worst: str | None = "noise"
     headline: bool = False
+    of_models: bool = False
 
     @property
     def heading(self) -> str:
@@ -130,6 +134,12 @@ def _class_score(evidence: Evidence) -> Estimate | None:
     if evidence.classify is None:
         return None
     return metrics.classifier_score(evidence.classify(evidence.generated))
+
+
+def _asked_class(evidence: Evidence) -> Estimate | None:
+    if evidence.asked is None or evidence.classify is None:
+        return None
+    return metrics.conditional_accuracy(evidence.classify(evidence.generated), evidence.asked)
 
 
 def _of_text(measure: Callable[[Reading], Estimate | None]) -> Callable[[Evidence], Estimate | None]:
@@ -261,6 +271,15 @@ METRICS: Mapping[str, Metric] = {
             group="fidelity",
             direction="match",
             measure=_class_score,
+        ),
+        Metric(
+            name="asked_class",
+            title="asked class",
+            group="fidelity",
+            direction="match",
+            measure=_asked_class,
+            headline=True,
+            of_models=True,
         ),
         Metric(
             name="recall",

@@ -11,6 +11,7 @@ import numpy as np
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
 from aigc_lab.evaluation.battery import METRICS, Metric, gap_closed
+from aigc_lab.evaluation.effort import BYTES_PER_WORD, DRAWING, TYPING, TimeSaved, time_saved
 from aigc_lab.evaluation.harness import Harness
 from aigc_lab.evaluation.metrics import Estimate, bits_per_byte
 from aigc_lab.evaluation.subjects import Evaluated
@@ -19,6 +20,38 @@ from aigc_lab.quality import QUALITY, mean_gap
 from aigc_lab.scores import Score
 
 RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast samples were made, all of an evaluation at once.
+
+    Attributes:
+        tokens_per_second: None where a sample is not drawn symbol by symbol.
+        time_saved: by one sample against a person who types or draws it, as far as it is worth keeping: by
+            precision, the share of the samples that look like data.
+    """
+
+    samples_per_second: float
+    bytes_per_second: float
+    tokens_per_second: float | None
+    time_saved: TimeSaved
+
+    @classmethod
+    def of(cls, scores: Mapping[str, Score]) -> "Pace | None":
+        """None for controls that only look something up."""
+        score, precision = scores["precision"], scores["precision"].value or 0.0
+        if not (score.seconds_per_sample and score.flops_per_sample):
+            return None
+        rate, n_tokens = 1 / score.seconds_per_sample, score.tokens_per_sample
+        text = score.modality == "text"
+        units, by_hand = (score.bytes_per_sample / BYTES_PER_WORD, TYPING) if text else (1, DRAWING)
+        return cls(
+            rate,
+            rate * score.bytes_per_sample,
+            None if n_tokens is None else rate * n_tokens,
+            time_saved(units, score.seconds_per_sample, by_hand, kept=precision),
+        )
 
 
 @dataclass(frozen=True)
@@ -43,6 +76,10 @@ class Row:
     @property
     def any(self) -> Score:
         return next(iter(self.scores.values()))
+
+    @property
+    def pace(self) -> Pace | None:
+        return Pace.of(self.scores)
 
     @property
     def gap_closed(self) -> Estimate | None:
@@ -110,8 +147,12 @@ class Table:
 
     @property
     def metrics(self) -> list[Metric]:
-        """Those that some generator of the table has."""
-        return [m for m in METRICS.values() if any(row.scores[m.name].value is not None for row in self.rows)]
+        """Those that some generator of the table has, or some model."""
+
+        def has(row: Row, metric: Metric) -> bool:
+            return row.scores[metric.name].value is not None and not (metric.of_models and row.is_control)
+
+        return [m for m in METRICS.values() if any(has(row, m) for row in self.rows)]
 
     @property
     def blind(self) -> Mapping[str, list[str]]:
@@ -170,6 +211,7 @@ class Table:
                     "flags": [flag.text for flag in self.flags.get(row.name, [])],
                     "rank": asdict(self.ranks[row.name]) if row.name in self.ranks else None,
                     "differences": {m: asdict(d) for m, d in self.differences.get(row.name, {}).items()},
+                    "pace": asdict(row.pace) if row.pace else None,
                     "scores": [score.to_json() for score in row.scores.values()],
                 }
                 for row in self.rows

@@ -255,6 +255,24 @@ COMPLETE: Mapping[str, Callable[[Sequence[Prompt], Samples], list[Completion]]] 
 """How the controls that show the floor and the worst value answer prompts."""
 
 
+def _own(split: Split) -> Callable[[Dataset, int, torch.Generator], Tensor | None]:
+    """The classes of the items that a replay of the split samples."""
+
+    def classes(dataset: Dataset, n: int, rng: torch.Generator) -> Tensor | None:
+        labels = dataset.labels(split)
+        return None if labels is None else labels[torch.randperm(len(labels), generator=rng)[:n]]
+
+    return classes
+
+
+ASKED: Mapping[str, Callable[[Dataset, int, torch.Generator], Tensor | None]] = {
+    "oracle": _own("held_out"),
+    "copycat": _own("train"),
+    "noise": _own("train"),
+}
+"""Of which class the samples of controls are, or were to be: those that are drawn with the same `rng`."""
+
+
 @dataclass(frozen=True)
 class Contest:
     """Features that a control sets against each other: see `Evidence`."""

@@ -52,6 +52,7 @@ class Drawn:
         own: likelihood of its own samples; None where it has none, or the samples are images.
         completions: of the harness's prompts; none where it cannot continue.
         pronouns: see `Reading`.
+        asked: the class that each sample was to be of, int64 [n]; None where none was asked for.
     """
 
     samples: Samples
@@ -61,6 +62,7 @@ class Drawn:
     own: LogLikelihood | None = None
     completions: Sequence[Completion] = ()
     pronouns: Tensor | None = None
+    asked: Tensor | None = None
 
     def save(self, path: Path, *, key: str) -> None:
         """Write everything to one safetensors file; `key` says what it was drawn from."""
@@ -72,8 +74,8 @@ class Drawn:
             if likelihood is not None:
                 tensors |= {f"{name}.nats": likelihood.nats, f"{name}.n_bytes": likelihood.n_bytes}
                 metadata[name] = likelihood.kind
-        if self.pronouns is not None:
-            tensors["pronouns"] = self.pronouns
+        optional = {"pronouns": self.pronouns, "asked": self.asked}
+        tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, safetensors.torch.save(tensors, metadata=metadata))
 
@@ -104,6 +106,7 @@ class Drawn:
             likelihood("own"),
             [Completion(*(p.encode(BYTES) for p in parts)) for parts in json.loads(metadata["completions"])],
             tensors.get("pronouns"),
+            tensors.get("asked"),
         )
 
 

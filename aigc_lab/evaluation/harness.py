@@ -23,7 +23,7 @@ from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL_NAMES
 from aigc_lab.evaluation.battery import METRICS, Direction, Evidence, gap_closed
 from aigc_lab.evaluation.completions import Prompt, complete, prompts
-from aigc_lab.evaluation.controls import COMPLETE, CONTROLS, FROM_FEATURES, stand_in
+from aigc_lab.evaluation.controls import ASKED, COMPLETE, CONTROLS, FROM_FEATURES, stand_in
 from aigc_lab.evaluation.drawn import Drawn, Spent
 from aigc_lab.evaluation.effort import measure
 from aigc_lab.evaluation.exhibit import Exhibit, Frontier, make_exhibit
@@ -32,7 +32,7 @@ from aigc_lab.evaluation.metrics import FeatureLikelihood
 from aigc_lab.evaluation.reading import JUDGED, Reading, bits_per_byte_of_each, longest_runs
 from aigc_lab.evaluation.safety import Pair, Safety, pronoun_pairs
 from aigc_lab.files import write_atomically
-from aigc_lab.generators import Cost, Generator
+from aigc_lab.generators import ClassConditional, Cost, Generator
 from aigc_lab.scores import VERSION, Score, read_scores
 
 MINIMUM = 20
@@ -196,7 +196,12 @@ class Harness:
             raise UserError(
                 f"the generator makes {generator.modality}s, but {self.spec.name} holds {self.spec.modality}s"
             )
-        samples, effort = measure(lambda: generator.sample(self.n, rng=self._rng("samples")))
+        rng, asked = self._rng("samples"), None
+        if isinstance(generator, ClassConditional) and generator.takes_classes:
+            asked = classes = generator.draw_classes(self.n, rng=rng)
+            samples, effort = measure(lambda: generator.sample_classes(classes, rng=rng))
+        else:
+            samples, effort = measure(lambda: generator.sample(self.n, rng=rng))
         likelihood = generator.log_likelihood(
             self.dataset.likelihood_items("held_out"),
             rng=self._rng("likelihood"),
@@ -210,6 +215,7 @@ class Harness:
             generator.log_likelihood(samples, rng=self._rng("own")) if isinstance(samples, Texts) else None,
             complete(generator, self.prompts, self._rng("prompts")),
             self._pronouns(generator),
+            asked,
         )
 
     def _pronouns(self, generator: Generator) -> Tensor | None:
@@ -255,6 +261,7 @@ class Harness:
             fresh=self.held_out_features,
             feature_likelihood=self._feature_likelihood(self.train_features, self.held_out_features),
             classify=self.features.classify,
+            asked=drawn.asked,
             likelihood=drawn.likelihood,
             reading=self._reading(drawn),
         )
@@ -291,6 +298,8 @@ class Harness:
             drawn = self.draw(CONTROLS[name](self.dataset))
             if name in COMPLETE:
                 drawn = replace(drawn, completions=COMPLETE[name](self.prompts, drawn.samples))
+            if name in ASKED:
+                drawn = replace(drawn, asked=ASKED[name](self.dataset, self.n, self._rng("samples")))
             evidence = self._evidence(drawn)
             if name == "oracle":  # its samples are the held-out items
                 known, fresh = stand_in(self.train_features, self.n, self._rng("stand-in"))
@@ -312,6 +321,7 @@ class Harness:
             fresh=contest.fresh,
             feature_likelihood=self._feature_likelihood(contest.known, contest.fresh),
             classify=self.features.classify,
+            asked=None,
             likelihood=None,
             reading=None,
         )
@@ -356,6 +366,7 @@ class Harness:
                     parameters=cost.parameters,
                     flops_per_sample=cost.flops_per_sample,
                     bytes_per_sample=cost.bytes_per_sample,
+                    tokens_per_sample=cost.tokens_per_sample,
                     seconds_per_sample=spent.seconds,
                     peak_memory=spent.peak_memory,
                     peak_gpu_memory=spent.peak_gpu_memory,

@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 
 from aigc_lab.evaluation.arguments import CONTROL, MAIN_CONTROLS
 from aigc_lab.evaluation.battery import METRICS
-from aigc_lab.evaluation.compare import Rank, Row, Table
+from aigc_lab.evaluation.compare import Pace, Rank, Row, Table
 from aigc_lab.evaluation.metrics import Estimate
 from aigc_lab.scores import Score
 
@@ -59,6 +59,7 @@ def cells(table: Table, *, every: bool) -> tuple[list[str], list[list[str]]]:
     blind = table.blind
     titles = ["generator", *(m.heading + ("†" if "copycat" in blind[m.name] else "") for m in shown)]
     titles += ["gap closed", *(["rank"] if table.ranks else []), "params", "FLOP/sample", "ms/sample"]
+    titles += ["samples/s", "tokens/s", "× by hand"] if every else []
     rows = []
     for row in _rows(table, every):
         gap, cost = row.gap_closed, row.any
@@ -72,9 +73,16 @@ def cells(table: Table, *, every: bool) -> tuple[list[str], list[list[str]]]:
                 format_count(cost.parameters),
                 format_count(cost.flops_per_sample),
                 f"{1000 * cost.seconds_per_sample:.3g}",
+                *(_pace(row.pace) if every else []),
             ]
         )
     return titles, rows
+
+
+def _pace(pace: Pace | None) -> list[str]:
+    """Samples and tokens a second, and how many times as fast as a person's hand."""
+    values = [pace.samples_per_second, pace.tokens_per_second, pace.time_saved.factor] if pace else [None] * 3
+    return ["none" if value is None else format_count(value) for value in values]
 
 
 def _rows(table: Table, every: bool) -> list[Row]:

@@ -6,7 +6,7 @@ import torch
 
 from aigc_lab.config.compose import Composer
 from aigc_lab.data.images import Digits
-from aigc_lab.data.samples import Texts
+from aigc_lab.data.samples import Images, Texts
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.battery import METRICS, gap_closed
 from aigc_lab.evaluation.compare import Row, Table, _flags, control_table
@@ -191,3 +191,51 @@ def test_another_modality_and_too_few_items_are_refused(harness: Harness) -> Non
 )
 def test_gap_closed(arguments: tuple, gap: float | None) -> None:
     assert gap_closed(*arguments) == (None if gap is None else pytest.approx(gap))
+
+
+class Classes:
+    """Held-out digits of the classes that are asked for, or of each one's next class."""
+
+    takes_classes, modality = True, "image"
+
+    def __init__(self, harness: Harness, shift: int) -> None:
+        self.images, self.labels = harness.held_out, harness.dataset.labels("held_out")
+        self.shift = shift
+
+    def draw_classes(self, n: int, *, rng: torch.Generator) -> torch.Tensor:
+        return torch.arange(n) % 10
+
+    def sample_classes(self, classes: torch.Tensor, *, rng: torch.Generator) -> Images:
+        of_each = [(self.labels == label).nonzero()[0, 0] for label in (classes + self.shift) % 10]
+        return self.images[torch.stack(of_each)]
+
+    def log_likelihood(self, batch: Images, *, rng: torch.Generator, importance_samples: int = 1) -> None:
+        return None
+
+    def cost(self) -> Cost:
+        return Cost(1, 1000, 64, tokens_per_sample=64)
+
+
+def test_what_is_asked_for_is_held_against_what_comes(harness: Harness, tmp_path: Path) -> None:
+    """Columns of classes stand only beside models that are asked for them."""
+    found = {}
+    for shift in (0, 1):
+        harness.draw(Classes(harness, shift)).save(tmp_path / "drawn", key="k")
+        drawn = Drawn.load(tmp_path / "drawn", key="k")
+        scores = harness.score(drawn, run="x", kind="x", weights="").scores
+        found[shift] = Row("x", "x", {s.metric: s for s in scores})
+    right, wrong = (found[shift].scores["asked_class"] for shift in (0, 1))
+    assert right.value >= 0.9 and wrong.value <= 0.1
+    assert right.floor > 0.95 and right.worst < 0.2, "held-out data of its own classes, noise"
+    controls = control_table(harness)
+    assert "asked_class" not in [m.name for m in controls.metrics]
+    assert "asked_class" in [m.name for m in replace(controls, rows=[*controls.rows, found[0]]).metrics]
+
+
+def test_pace_is_what_the_clock_says(harness: Harness) -> None:
+    drawn = replace(harness.draw(Classes(harness, 0)), spent=Spent(0.01))
+    scores = {s.metric: s for s in harness.score(drawn, run="x", kind="x", weights="").scores}
+    pace = Row("x", "x", scores).pace
+    assert (pace.samples_per_second, pace.tokens_per_second, pace.bytes_per_second) == (100, 6400, 6400)
+    by_hand = 900 * scores["precision"].value  # a quarter of an hour each, for those worth keeping
+    assert pace.time_saved.seconds == pytest.approx(by_hand - 0.01)

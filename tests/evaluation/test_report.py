@@ -101,6 +101,7 @@ class MadeUp:
             parameters=1000,
             flops_per_sample=0 if run.startswith(CONTROL) else int(1e6 * (1 + quality)),
             bytes_per_sample=64,
+            tokens_per_sample=None,
             seconds_per_sample=0.002 * (1 + quality),
             peak_memory=200_000_000,
             peak_gpu_memory=None,

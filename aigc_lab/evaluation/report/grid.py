@@ -1,14 +1,13 @@
 """A table of scores as columns and cells: what the template prints, hides and lets the reader sort by."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
 from aigc_lab.evaluation.battery import Metric
-from aigc_lab.evaluation.compare import Row, Table
-from aigc_lab.evaluation.effort import BYTES_PER_WORD, DRAWING, TYPING, TimeSaved, time_saved
+from aigc_lab.evaluation.compare import Pace, Row, Table
 from aigc_lab.evaluation.report.language import say, say_instead
 from aigc_lab.evaluation.tabulate import format_count, format_rank, format_value
 from aigc_lab.scores import Score
@@ -175,22 +174,12 @@ def _bar(score: Score) -> Bar | None:
     return Bar(score.gap_closed, score.gap_low, score.gap_high)
 
 
-def time_saved_by(scores: Mapping[str, Score]) -> TimeSaved:
-    """One sample against a person who types or draws it, as far as it is worth keeping: by precision, the share of
-    the samples that look like data."""
-    score, precision = scores["frechet"], scores["precision"].value or 0.0
-    text = score.modality == "text"
-    units, rate = (score.bytes_per_sample / BYTES_PER_WORD, TYPING) if text else (1, DRAWING)
-    return time_saved(units, score.seconds_per_sample, rate, kept=precision)
-
-
-def _pace(row: Row) -> Cell:
-    factor = time_saved_by(row.scores).factor if row.any.seconds_per_sample else None
-    return Cell("none", None) if factor is None else Cell(format_count(factor), factor)
-
-
 def _known(value: float | None, form: Callable[[float], str]) -> Cell:
     return Cell("none", None) if value is None else Cell(form(value), value)
+
+
+def _of_pace(value: Callable[[Pace], float | None]) -> Callable[[Row], Cell]:
+    return lambda row: _known(value(row.pace) if row.pace else None, format_count)
 
 
 COST: Sequence[Column] = (
@@ -216,15 +205,29 @@ COST: Sequence[Column] = (
         extra=True,
     ),
     Column(
-        say("column.rate"),
-        lambda row: _known(
-            row.any.bytes_per_sample / row.any.seconds_per_sample if row.any.seconds_per_sample else None,
-            format_count,
-        ),
+        say("column.samples"),
+        _of_pace(lambda pace: pace.samples_per_second),
         "descending",
         extra=True,
     ),
-    Column(say("column.pace"), _pace, "descending", extra=True),
+    Column(
+        say("column.tokens"),
+        _of_pace(lambda pace: pace.tokens_per_second),
+        "descending",
+        extra=True,
+    ),
+    Column(
+        say("column.rate"),
+        _of_pace(lambda pace: pace.bytes_per_second),
+        "descending",
+        extra=True,
+    ),
+    Column(
+        say("column.pace"),
+        _of_pace(lambda pace: pace.time_saved.factor),
+        "descending",
+        extra=True,
+    ),
     Column(
         say("column.memory"),
         lambda row: _known(row.any.peak_gpu_memory or row.any.peak_memory, format_count),

@@ -21,13 +21,13 @@ from aigc_lab import __version__
 from aigc_lab.data.samples import Images, Texts
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
-from aigc_lab.evaluation.compare import Table
+from aigc_lab.evaluation.compare import Pace, Table
 from aigc_lab.evaluation.effort import TimeSaved
 from aigc_lab.evaluation.exhibit import COLUMNS, N_IMAGES, Continuation, TextPair
 from aigc_lab.evaluation.harness import Harness
 from aigc_lab.evaluation.report.charts import Axis, Chart, Series, pareto_front
 from aigc_lab.evaluation.report.differences import config_differences, without_secrets
-from aigc_lab.evaluation.report.grid import column_groups, heading, heat_map, shared_columns, time_saved_by, title
+from aigc_lab.evaluation.report.grid import column_groups, heading, heat_map, shared_columns, title
 from aigc_lab.evaluation.report.language import attribute, say, say_if_known, say_instead
 from aigc_lab.evaluation.safety import Safety, pronoun_pairs
 from aigc_lab.evaluation.subjects import Evaluated
@@ -299,18 +299,19 @@ def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int
 
 def _spent_facts(scores: Mapping[str, Score]) -> dict[str, str | Markup]:
     """What sampling all samples at once took; nothing for controls that only look something up."""
-    score = next(iter(scores.values()))
-    if not (score.seconds_per_sample and score.flops_per_sample):
+    score, pace = next(iter(scores.values())), Pace.of(scores)
+    if pace is None:
         return {}
-    rate = 1 / score.seconds_per_sample
+    tokens = pace.tokens_per_second
     facts: dict[str, str | Markup] = {
         "fact.rate": say(
-            "value.rate",
-            samples=f"{rate:.3g}",
-            bytes=format_count(rate * score.bytes_per_sample),
+            "value.rate" if tokens is None else "value.rate.tokens",
+            samples=f"{pace.samples_per_second:.3g}",
+            tokens=format_count(tokens or 0),
+            bytes=format_count(pace.bytes_per_second),
             n=score.n_generated,
         ),
-        "fact.saved": _in_words(time_saved_by(scores), score.modality),
+        "fact.saved": _in_words(pace.time_saved, score.modality),
     }
     if score.peak_memory is not None:
         facts["fact.memory"] = say("value.memory", size=format_count(score.peak_memory))
