@@ -9,7 +9,7 @@ EXPERIMENTS = {
     "text/pydoc": "a Transformer that writes Python's documentation byte by byte",
     "image/digits_gan": "a GAN that draws handwritten digits",
     "image/digits_vae": "a variational autoencoder of the same digits",
-    "image/digits_pixels": "the Transformer again, on the digits' pixels",
+    "text/digits_pixels": "the Transformer again, on the digits' pixels",
 }
 
 

@@ -41,7 +41,7 @@ def test_every_experiment_and_every_option_composes(tmp_path: Path) -> None:
         "text/stdlib_code",
         "image/digits_gan",
         "image/digits_vae",
-        "image/digits_pixels",
+        "text/digits_pixels",
     } <= set(experiments)
     for name in experiments:
         assert composer.reproduction([f"experiment={name}"]).name == name
