@@ -151,4 +151,6 @@ def _file(module: str) -> Path:
         for candidate in (path / "__init__.py", path.with_suffix(".py")):
             if candidate.is_file():
                 return candidate
+    if spec and spec.has_location and spec.origin and not rest:  # a single file
+        return Path(spec.origin)
     raise LookupError(f"no module {module}")
