@@ -29,6 +29,7 @@ from aigc_lab.decoding import Sampling, stream, write
 from aigc_lab.errors import UserError
 from aigc_lab.minimax.sampled import latents
 from aigc_lab.nets.architecture import Architecture
+from aigc_lab.nets.conditional import GeneratorCondition, one_hot
 from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit
@@ -276,15 +277,26 @@ class Implicit(NeuralGenerator):
         generator: Architecture,
         latent_dim: PositiveInt,
         latent: Literal["normal", "uniform"] = "normal",  # what runs had before they could choose
+        generator_condition: GeneratorCondition | None = None,
     ) -> None:
         super().__init__(spec)
         require(spec, "image", "points")
-        self.latent_dim, self.latent = latent_dim, latent
-        self.network = generator.decoder(latent_dim, spec.shape)
+        self.latent_dim, self.latent, self.conditional = latent_dim, latent, generator_condition is not None
+        self.network = (
+            generator.decoder(latent_dim, spec.shape)
+            if generator_condition is None
+            else generator_condition.generator(generator, latent_dim, spec.shape, spec.n_classes)
+        )
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Latents [B, latent_dim] -> images [B, C, H, W] in [-1, 1], or points [B, d]."""
-        output = self.network(z)
+    @property
+    def takes_classes(self) -> bool:
+        return self.conditional
+
+    def forward(self, z: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Latents [B, latent_dim], beside one-hot classes [B, K] where it takes them -> images [B, C, H, W] in
+        [-1, 1], or points [B, d]."""
+        assert (classes is not None) == self.conditional
+        output = self.network(z if classes is None else torch.cat([z, classes.to(z)], 1))
         return output.tanh() if self.modality == "image" else output
 
     def real(self, batch: Tensor) -> Tensor:
@@ -305,7 +317,13 @@ class Implicit(NeuralGenerator):
             return torch.cat([self(LATENTS[self.latent](z).to(self.device)).cpu() for z in parts])
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
-        x = self(self.latents(n, rng))
+        return self._as_samples(self(self.latents(n, rng)))
+
+    def _draw_classes(self, classes: Tensor, rng: torch.Generator) -> Samples:
+        asked = one_hot(classes, self.spec.n_classes).to(self.device)
+        return self._as_samples(self(self.latents(len(classes), rng), asked))
+
+    def _as_samples(self, x: Tensor) -> Samples:
         if self.modality == "points":
             return Points(x.cpu())
         return Images(to_levels(x, self.spec.vocab_size).to(torch.uint8).cpu(), self.spec.vocab_size)

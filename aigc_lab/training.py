@@ -147,7 +147,7 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
             "(data=preferences) are for model=dpo, and nothing else is"
         )
     if module.wants_labels and not (isinstance(dataset, ImageData) and plan.spec.n_classes > 1):
-        raise UserError(f"model: {dataset.spec.name} has no classes to condition on; leave the conditioning out")
+        raise UserError(f"model: {dataset.spec.name} has no classes of its images; leave the conditions out")
     if settings.strategy == "fsdp" and not module.can_shard:
         raise UserError(
             f"trainer.strategy=fsdp: {type(module).__name__} is not sharded; it trains with trainer.strategy=ddp"

@@ -60,6 +60,20 @@ ALSO = {
         "model.network.n_layers=1",
         "model.network.n_heads=2",
     ],
+    "classes": [
+        "data=digits",
+        "model=gan",
+        "model/generator=dcgan",
+        "model/discriminator=dcgan",
+        "model.generator.width=8",
+        "model.discriminator.width=8",
+        "model/generator_condition=batch_norm",
+        "model/discriminator_condition=projection",
+        "model.discriminator_condition.n_features=8",
+        "model/objective=hinge",
+        "model.spectral_norm=true",
+        "data.batch_size=8",
+    ],
 }
 """Of families that are trained as one of those: `trained` has them, what trains every family anew does not."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import QUIET, TINY
+from conftest import ALSO, QUIET, TINY
 
 from aigc_lab.metrics_file import read_metrics
 
@@ -67,7 +67,7 @@ def two_processes(*arguments: str, spy_dir: Path | None = None) -> None:
 def train(runs_dir: Path, family: str, *overrides: str, spy_dir: Path | None = None) -> Path:
     two_processes(
         "train",
-        *TINY[family],
+        *(TINY | ALSO)[family],
         "trainer=ddp_cpu",
         *SHORT,
         f"paths.runs_dir={runs_dir}",
@@ -79,7 +79,7 @@ def train(runs_dir: Path, family: str, *overrides: str, spy_dir: Path | None = N
     return run
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", [*TINY, "classes"])
 def test_every_family_trains_and_processes_see_different_data_and_noise(tmp_path: Path, family: str) -> None:
     run = train(tmp_path / "runs", family, spy_dir=tmp_path)
     assert json.loads((run / "run.json").read_text())["status"] == "finished"

@@ -1,13 +1,24 @@
 """The GAN step: what its game and its penalties are given."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
+import aigc_lab
+from aigc_lab import training
+from aigc_lab.config.compose import Composer
+from aigc_lab.config.schema import Config
+from aigc_lab.data.images import ImageData
+from aigc_lab.data.samples import Images
+from aigc_lab.errors import UserError
+from aigc_lab.generators import Implicit
 from aigc_lab.modules.gan import GAN
 from aigc_lab.objectives.games import Relativistic
 from aigc_lab.objectives.penalties import R1
@@ -51,3 +62,105 @@ def test_penalties_are_told_which_share_of_training_is_over(train: Train, monkey
     monkeypatch.setattr(R1, "__call__", spy)
     train("gan", "trainer.max_steps=4")
     assert seen == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_a_generator_is_asked_for_classes(train: Train) -> None:
+    """By the statistics of its own average, whatever else is in the batch, and as often as the data has them."""
+    run = train("classes", "trainer.max_steps=5")
+    generator = aigc_lab.load(run)
+    assert generator.takes_classes and isinstance(generator, Implicit)
+    classes = torch.tensor([3, 3, 7])
+    images = generator.sample_classes(classes, rng=torch.Generator().manual_seed(0))
+    again = generator.sample_classes(classes[:1], rng=torch.Generator().manual_seed(0))
+    assert isinstance(images, Images) and images.pixels.shape == (3, 1, 8, 8)
+    assert torch.equal(images.pixels[:1], again.pixels)
+    drawn = generator.draw_classes(20_000, rng=torch.Generator().manual_seed(0)).bincount(minlength=10)
+    counts = torch.tensor(generator.spec.class_counts)
+    torch.testing.assert_close(drawn / 20_000, counts / counts.sum(), atol=0.01, rtol=0)
+    assert len(generator.sample(4, rng=torch.Generator())) == 4
+    norms = [m for m in generator.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and all(int(norm.num_batches_tracked) > 0 for norm in norms)
+
+
+def test_two_players_know_the_class_or_neither(train: Train) -> None:
+    with pytest.raises(UserError, match="give both, or none"):
+        train("gan", "model/generator_condition=concatenation")
+    points = ["data=ring8", "model/generator_condition=concatenation", "model/discriminator_condition=projection"]
+    with pytest.raises(UserError, match="Ring has no classes"):
+        train("gan", *points)
+
+
+COMPOSER = Composer()
+GAMES, PENALTIES = (COMPOSER.options(f"model/{group}") for group in ("objective", "penalties"))
+NETWORKS = ["mlp", "conv", "dcgan", "resnet", "modern"]
+CONDITIONS = ["none", "concatenation", "projection", "auxiliary"]
+NARROW: dict[str, dict[str, Any]] = {
+    "mlp": {"hidden": [8]},
+    "conv": {"width": 4},
+    "dcgan": {"width": 4},
+    "resnet": {"width": 4},
+    "modern": {"width": 4, "group_size": 4},
+}
+
+
+def option(group: str, name: str) -> dict[str, Any]:
+    return yaml.safe_load((COMPOSER.conf / f"model/{group}/{name}.yaml").read_text())
+
+
+def two_steps(config: Config) -> None:
+    """Built from a configuration, and stepped without a Trainer."""
+    dataset, module = training._build_module(config)
+    assert isinstance(module, GAN) and isinstance(dataset, ImageData)
+    optimizers = module.configure_optimizers()
+    module.each_optimizer = lambda: optimizers
+    module.manual_backward = lambda loss: loss.backward()
+    before = [p.clone() for p in module.parameters() if p.requires_grad]
+    for step in range(2):
+        module.on_train_batch_start(torch.zeros(0), step)
+        item = torch.arange(4 * step, 4 * step + 4)
+        gather = dataset.gather_labelled if module.wants_labels else dataset.gather
+        module.training_step(gather(item * 0, item), step)
+    after = [p for p in module.parameters() if p.requires_grad]
+    assert all(p.isfinite().all() for p in after)
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def pairwise_cover(factors: Mapping[str, Sequence[Any]], seed: int = 0) -> list[dict[str, Any]]:
+    """Rows that hold every pair of values of any two factors: greedily, the best of some random rows each time."""
+    rng = random.Random(seed)
+    missing = {((a, x), (b, y)) for a, b in combinations(factors, 2) for x, y in product(factors[a], factors[b])}
+    rows = []
+    while missing:
+        (a, x), (b, y) = min(missing, key=str)
+        tried = [{name: rng.choice(values) for name, values in factors.items()} | {a: x, b: y} for _ in range(50)]
+        best = max(tried, key=lambda row: len(missing & set(combinations(row.items(), 2))))
+        missing -= set(combinations(best.items(), 2))
+        rows.append(best)
+    return rows
+
+
+def test_every_pair_of_game_penalty_network_and_condition_takes_two_steps() -> None:
+    """Faults come in pairs: of options that each work alone."""
+    factors = {
+        "game": GAMES,
+        "penalty": PENALTIES,
+        "network": NETWORKS,
+        "condition": CONDITIONS,
+        "at_once": [0, 1],
+    }
+    rows = pairwise_cover(factors)
+    assert len(rows) < 2 * len(GAMES) * max(len(PENALTIES), len(NETWORKS))
+    base = COMPOSER.train(["data=digits", "model=gan", "data.batch_size=4", "trainer.max_steps=2"])
+    for row in rows:
+        network, module = row["network"], "SimultaneousGAN" if row["at_once"] else "GAN"
+        players = {player: option(player, network) | NARROW[network] for player in ("generator", "discriminator")}
+        model = base.model | players | {"_target_": f"aigc_lab.modules.gan.{module}", "latent_dim": 4}
+        model |= {"objective": option("objective", row["game"]), "penalties": option("penalties", row["penalty"])}
+        if row["condition"] != "none":
+            norms = "batch_norm" if network in ("dcgan", "resnet") else "concatenation"
+            model["generator_condition"] = option("generator_condition", norms)
+            model["discriminator_condition"] = option("discriminator_condition", row["condition"])
+        try:
+            two_steps(base.model_copy(update={"model": model}))
+        except Exception as error:
+            raise AssertionError(f"{row}: {error}") from error

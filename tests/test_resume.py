@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import QUIET, TINY
+from conftest import ALSO, QUIET, TINY
 
 from aigc_lab.run import Run
 
@@ -42,7 +42,7 @@ def finish(*arguments: str) -> None:
 
 
 def training(runs_dir: Path, family: str) -> list[str]:
-    return ["train", *TINY[family], *RUN, *OFTEN, *QUIET, f"paths.runs_dir={runs_dir}"]
+    return ["train", *(TINY | ALSO)[family], *RUN, *OFTEN, *QUIET, f"paths.runs_dir={runs_dir}"]
 
 
 def outcome(run: Path) -> tuple[bytes, str]:
@@ -74,13 +74,13 @@ def kill_and_resume(tmp_path: Path, family: str, n_kills: int, seed: int) -> Non
     assert len(set(killed_at)) > n_kills // 4, f"the kills hit few different moments: {killed_at}"
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", [*TINY, "classes"])
 def test_a_killed_run_resumes_to_the_same_weights_and_log(tmp_path: Path, family: str) -> None:
     kill_and_resume(tmp_path, family, n_kills=3, seed=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", [*TINY, "classes"])
 def test_twenty_kills(tmp_path: Path, family: str) -> None:
     kill_and_resume(tmp_path, family, n_kills=20, seed=2)
 

@@ -15,6 +15,7 @@ from annotated_types import Len
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     StringConstraints,
     ValidationError,
@@ -44,6 +45,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _no_half(value: Any) -> Any:
+    if str(value).removesuffix("-mixed").removesuffix("-true") in ("16", "float16", "fp16"):
+        raise ValueError(
+            "float16 needs its losses scaled, and one scale does not serve several optimizers and penalties on "
+            "gradients; use bf16-mixed, which has float32's range"
+        )
+    return value
+
+
 class Paths(Section):
     runs_dir: Path
     data_dir: Path
@@ -62,7 +72,7 @@ class Trainer(Section):
     devices: PositiveInt
     num_nodes: PositiveInt
     strategy: Literal["auto", "ddp", "fsdp"]
-    precision: Literal["32-true", "bf16-mixed", "bf16-true"]
+    precision: Annotated[Literal["32-true", "bf16-mixed", "bf16-true"], BeforeValidator(_no_half)]
     max_steps: NonNegativeInt
     gradient_clip_val: NonNegativeFloat | None
     micro_batches: PositiveInt

@@ -156,9 +156,18 @@ class Harness:
     @cached_property
     def held_out_features(self) -> Tensor:
         """Of n held-out items in a fixed random order."""
-        return self.features(
-            self.held_out[torch.randperm(len(self.held_out), generator=self._rng("fresh"))[: self.n]]
-        )
+        return self.features(self.held_out[self._held_out_order])
+
+    @cached_property
+    def held_out_classes(self) -> Tensor:
+        """The classes of these items, int64 [n]."""
+        labels = self.dataset.labels("held_out")
+        assert labels is not None
+        return labels[self._held_out_order]
+
+    @cached_property
+    def _held_out_order(self) -> Tensor:
+        return torch.randperm(len(self.held_out), generator=self._rng("fresh"))[: self.n]
 
     @cached_property
     def controls(self) -> Mapping[str, list[Score]]:

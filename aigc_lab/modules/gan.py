@@ -3,17 +3,28 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from aigc_lab.data.samples import LabelledImages
 from aigc_lab.generators import Implicit
 from aigc_lab.modules.base import GenerativeModule, Plan
+from aigc_lab.modules.ema import update_average
 from aigc_lab.nets.architecture import Architecture
+from aigc_lab.nets.conditional import DiscriminatorCondition, GeneratorCondition, Verdict, one_hot
+from aigc_lab.nets.norms import with_spectral_norm
 from aigc_lab.objectives.games import Game
 from aigc_lab.objectives.penalties import Penalty
 from aigc_lab.types import Fraction, PositiveFloat, PositiveInt
+
+
+class Minibatch(NamedTuple):
+    """Real items as D sees them [b, ...], and their classes [b, K], or None."""
+
+    real: Tensor
+    classes: Tensor | None
 
 
 class GAN(GenerativeModule):
@@ -33,6 +44,9 @@ class GAN(GenerativeModule):
         penalties: added to the discriminator's loss, by name.
         ema_decay: of the moving average per batch, once (1 + step) / (10 + step) has reached it.
         lr, discriminator_lr: learning rates of the two players.
+        generator_condition, discriminator_condition: how the players are told an image's class; null: not at
+            all. Generated images are of the classes of the real ones beside them.
+        spectral_norm: whether D's matrices are divided by their norm (Miyato et al. 2018).
     """
 
     weights_name: ClassVar[str] = "ema"
@@ -54,11 +68,31 @@ class GAN(GenerativeModule):
         lr: PositiveFloat,
         discriminator_lr: PositiveFloat,
         plan: Plan,
+        generator_condition: GeneratorCondition | None = None,
+        discriminator_condition: DiscriminatorCondition | None = None,
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__(plan)
-        self.generator = Implicit(spec=plan.spec, generator=generator, latent_dim=latent_dim, latent=latent)
+        if (generator_condition is None) != (discriminator_condition is None):
+            raise ValueError(
+                "generator_condition and discriminator_condition: give both, or none; one player alone that knows "
+                "the class learns nothing from it"
+            )
+        self.generator = Implicit(
+            spec=plan.spec,
+            generator=generator,
+            latent_dim=latent_dim,
+            latent=latent,
+            generator_condition=generator_condition,
+        )
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
-        self.discriminator = discriminator.encoder(plan.spec.shape, 1)
+        self.discriminator = (
+            discriminator.encoder(plan.spec.shape, 1)
+            if discriminator_condition is None
+            else discriminator_condition.discriminator(discriminator, plan.spec.shape, plan.spec.n_classes)
+        )
+        if spectral_norm:
+            with_spectral_norm(self.discriminator)
         if self.at_once and discriminator_steps > 1:
             raise ValueError(f"discriminator_steps={discriminator_steps}: players that move at once take one each")
         if plan.batch_size % discriminator_steps:
@@ -72,29 +106,25 @@ class GAN(GenerativeModule):
         self.lr, self.discriminator_lr = lr, discriminator_lr
 
     @property
+    def wants_labels(self) -> bool:
+        return self.generator.takes_classes
+
+    @property
     def sampler(self) -> Implicit:
         return self.generator_ema
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        generator_optimizer, discriminator_optimizer = self.each_optimizer()
-        progress = self.step / self.plan.max_steps
-        for real in self.generator.real(batch).chunk(self.discriminator_steps):
+    def training_step(self, batch: Tensor | LabelledImages, batch_idx: int) -> None:
+        for minibatch in self._minibatches(batch):
             with torch.no_grad():
-                fake = self.generator(self.generator.latents(len(real)))
-            real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
-            game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
-            penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
-            self.descend(discriminator_optimizer, [game_loss + sum(penalties.values())])
-
+                fake = self._generate(minibatch)
+            reported = self._discriminator_step(minibatch, self._judge(minibatch.real, minibatch), fake)
         with frozen(self.discriminator):
-            fake_logits = self.discriminator(self.generator(self.generator.latents(len(real))))
-            generator_loss = self.objective.generator_loss(fake_logits, self.discriminator(real))
-            self.descend(generator_optimizer, [generator_loss])
+            verdict = self._judge(self._generate(minibatch), minibatch)
+            # the logits of D as it is now, where the game looks at them
+            real_logits = self._judge(minibatch.real, minibatch).logits if self.objective.compares else None
+            reported |= self._generator_step(verdict, real_logits)
         self._update_ema()
-        self.report(
-            {"discriminator_loss": game_loss, "generator_loss": generator_loss, **penalties}
-            | {"real_logit": real_logits.mean(), "fake_logit": fake_logits.mean()}
-        )
+        self.report(reported)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [
@@ -102,12 +132,51 @@ class GAN(GenerativeModule):
             self.make_optimizer(self.discriminator.parameters(), self.discriminator_lr),
         ]
 
-    @torch.no_grad()
+    def _minibatches(self, batch: Tensor | LabelledImages) -> list[Minibatch]:
+        """One for each discriminator step."""
+        items, labels = batch if isinstance(batch, LabelledImages) else (batch, None)
+        real = self.generator.real(items).chunk(self.discriminator_steps)
+        if labels is None:
+            return [Minibatch(part, None) for part in real]
+        classes = one_hot(labels, self.plan.spec.n_classes).chunk(self.discriminator_steps)
+        return [Minibatch(*parts) for parts in zip(real, classes, strict=True)]
+
+    def _generate(self, minibatch: Minibatch) -> Tensor:
+        """As many generated items of the same classes."""
+        return self.generator(self.generator.latents(len(minibatch.real)), minibatch.classes)
+
+    def _judge(self, items: Tensor, minibatch: Minibatch) -> Verdict:
+        if minibatch.classes is None:
+            return Verdict(self.discriminator(items), items.new_zeros(()))
+        return self.discriminator(items, minibatch.classes)
+
+    def _discriminator_step(self, minibatch: Minibatch, real: Verdict, fake_items: Tensor) -> dict[str, Tensor]:
+        """Returns what is to be reported."""
+        _, optimizer = self.each_optimizer()
+        progress = self.step / self.plan.max_steps
+        fake = self._judge(fake_items, minibatch)
+        game_loss = self.objective.discriminator_loss(real.logits, fake.logits)
+
+        def logits(items: Tensor) -> Tensor:
+            return self._judge(items, minibatch).logits
+
+        penalties = {name: p(logits, minibatch.real, fake_items, progress) for name, p in self.penalties.items()}
+        self.descend(optimizer, [game_loss + real.class_loss + fake.class_loss + sum(penalties.values())])
+        told = {"class_loss": real.class_loss} if minibatch.classes is not None else {}
+        means = {"real_logit": real.logits.mean(), "fake_logit": fake.logits.mean()}
+        return {"discriminator_loss": game_loss, **penalties, **told, **means}
+
+    def _generator_step(self, fake: Verdict, real_logits: Tensor | None) -> dict[str, Tensor]:
+        """Returns what is to be reported."""
+        optimizer, _ = self.each_optimizer()
+        # a game that does not compare looks at no real logits, so any will do
+        compared = fake.logits.detach() if real_logits is None else real_logits
+        loss = self.objective.generator_loss(fake.logits, compared)
+        self.descend(optimizer, [loss + fake.class_loss])
+        return {"generator_loss": loss}
+
     def _update_ema(self) -> None:
-        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
-        averages: list[Tensor] = list(self.generator_ema.parameters())
-        current: list[Tensor] = list(self.generator.parameters())
-        torch._foreach_lerp_(averages, current, 1 - decay)
+        update_average(self.generator_ema, self.generator, decay=self.ema_decay, step=self.step)
 
 
 class SimultaneousGAN(GAN):
@@ -119,27 +188,15 @@ class SimultaneousGAN(GAN):
 
     at_once: ClassVar[bool] = True
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        generator_optimizer, discriminator_optimizer = self.each_optimizer()
-        progress = self.step / self.plan.max_steps
-        real = self.generator.real(batch)
-        fake = self.generator(self.generator.latents(len(real)))
-        real_logits = self.discriminator(real)
-
+    def training_step(self, batch: Tensor | LabelledImages, batch_idx: int) -> None:
+        (minibatch,) = self._minibatches(batch)
+        fake = self._generate(minibatch)
+        real = self._judge(minibatch.real, minibatch)
         with frozen(self.discriminator):
-            generator_loss = self.objective.generator_loss(self.discriminator(fake), real_logits.detach())
-            self.descend(generator_optimizer, [generator_loss])
-
-        fake = fake.detach()  # made before G moved
-        fake_logits = self.discriminator(fake)
-        game_loss = self.objective.discriminator_loss(real_logits, fake_logits)
-        penalties = {name: p(self.discriminator, real, fake, progress) for name, p in self.penalties.items()}
-        self.descend(discriminator_optimizer, [game_loss + sum(penalties.values())])
+            reported = self._generator_step(self._judge(fake, minibatch), real.logits.detach())
+        reported |= self._discriminator_step(minibatch, real, fake.detach())  # fake was made before G moved
         self._update_ema()
-        self.report(
-            {"discriminator_loss": game_loss, "generator_loss": generator_loss, **penalties}
-            | {"real_logit": real_logits.mean(), "fake_logit": fake_logits.mean()}
-        )
+        self.report(reported)
 
 
 @contextmanager

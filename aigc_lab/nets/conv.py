@@ -26,7 +26,7 @@ class Conv:
 
     def encoder(self, shape: Shape, n_out: int) -> nn.Module:
         """Images [B, *shape] -> vectors [B, n_out]."""
-        channels, *sides = _image(shape)
+        channels, *sides = image_shape(shape)
         n_halvings = halvings(*sides)
         widths = self._widths(n_halvings)
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1)]
@@ -38,7 +38,7 @@ class Conv:
 
     def decoder(self, n_in: int, shape: Shape) -> nn.Module:
         """Vectors [B, n_in] -> maps [B, *shape]."""
-        channels, *sides = _image(shape)
+        channels, *sides = image_shape(shape)
         n_halvings = halvings(*sides)
         widths = self._widths(n_halvings)[::-1]
         smallest = (widths[0], sides[0] >> n_halvings, sides[1] >> n_halvings)
@@ -56,7 +56,7 @@ class Conv:
         return [min(self.width << i, self.max_width) for i in range(n_halvings + 1)]
 
 
-def _image(shape: Shape) -> Shape:
+def image_shape(shape: Shape) -> Shape:
     """
     Raises:
         ValueError: it is not that of an image.

@@ -6,6 +6,7 @@ at T = T* the generator descends the divergence itself.
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ class FGame(ABC):
     `cost` is f* after g_f in closed form, which neither leaves the domain of f* nor cancels. The exponentials of
     KL, reverse KL and squared Hellinger overflow float32 beyond |v| = 88; clip gradients and keep rates low.
     """
+
+    compares: ClassVar[bool] = False
 
     @abstractmethod
     def gain(self, v: Tensor) -> Tensor:

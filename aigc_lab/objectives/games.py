@@ -6,7 +6,7 @@ they leave D's offset free, so the logits of an older D would be off by an arbit
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 class Game(Protocol):
     """A pair of losses. Arguments are logits of any shape, one per image."""
+
+    compares: ClassVar[bool]
+    """Whether the generator's loss looks at the real logits."""
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
 
@@ -26,6 +29,8 @@ class Minimax:
 
     The generator's loss is the saturating one: its gradient vanishes where D rejects every sample.
     """
+
+    compares: ClassVar[bool] = False
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-E[log D(x)] - E[log(1 - D(G(z)))]; at D = D* this is log 4 - 2 JSD(p, p_g)."""
@@ -48,6 +53,8 @@ class NonSaturating(Minimax):
 @dataclass(frozen=True)
 class Hinge:
     """Geometric GAN (Lim & Ye 2017; Miyato et al. 2018, equations 16 and 17). The output is a score."""
+
+    compares: ClassVar[bool] = False
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]; at the optimum 2 - 2 TV(p, p_g)."""
@@ -74,6 +81,8 @@ class LeastSquares:
     real_label: float
     goal: float
 
+    compares: ClassVar[bool] = False
+
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """½ E[(D(x) - b)²] + ½ E[(D(G(z)) - a)²]; for -1, 1 at the optimum 1 - ½ ∫ (p - p_g)²/(p + p_g)."""
         real, fake = (real_logits - self.real_label).square(), (fake_logits - self.fake_label).square()
@@ -90,6 +99,8 @@ class Wasserstein:
 
     Only a Lipschitz critic makes this a distance: put the penalty `GradientPenalty` beside it.
     """
+
+    compares: ClassVar[bool] = False
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-(E[D(x)] - E[D(G(z))]); at the best 1-Lipschitz D this is -W1(p, p_g)."""
@@ -109,6 +120,8 @@ class Relativistic:
     Every sample is held against a real item, which leaves no bad local optimum without some of the modes (Sun et
     al. 2020); alone the game cycles like the others, and takes R1 and R2 to converge.
     """
+
+    compares: ClassVar[bool] = True
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-E[log σ(D(x) - D(G(z)))]; at the optimum log 2 - JSD(p ⊗ p_g, p_g ⊗ p)."""

@@ -262,6 +262,10 @@ class SharedHarness:
     Gives `frechet`, `precision` and `recall` as `aigc evaluate` has them at the same n, and `frechet_floor` of
     held-out real data in the place of samples. The controls and the slower metrics are left to `aigc evaluate`.
 
+    Where the extractor knows classes, `rarest` and `commonest`: the least and the largest ratio of a class's share of
+    the samples to its share of the held-out items. Where the generator takes classes, `asked_class`: the share of
+    samples that the extractor takes for the class that was asked for, and `asked_class_floor` of held-out items.
+
     Args:
         protocol: option of the configuration group `evaluation`.
         n: `evaluation.n`; every one of these numbers depends on it.
@@ -276,14 +280,31 @@ class SharedHarness:
             UserError: there are fewer than n held-out items.
         """
         bench = _bench(json.dumps(trial.run.config().data, sort_keys=True), self.protocol, self.n)
-        generated = bench.harness.features(trial.generator.sample(self.n, rng=trial.rng()))
+        generator, rng, classes = trial.generator, trial.rng(), None
+        if generator.takes_classes:
+            classes = generator.draw_classes(self.n, rng=rng)
+            samples = generator.sample_classes(classes, rng=rng)
+        else:
+            samples = generator.sample(self.n, rng=rng)
+        generated = bench.harness.features(samples)
         manifold = metrics.manifold(bench.reference, generated)
-        return {
+        found = {
             "frechet": metrics.frechet_distance(bench.reference, generated).value,
             "frechet_floor": bench.floor,
             "precision": manifold.precision.value,
             "recall": manifold.recall.value,
         }
+        if (classify := bench.harness.features.classify) is None:
+            return found
+        read, real = classify(generated), classify(bench.harness.held_out_features)
+        shares = [p.argmax(1).bincount(minlength=p.shape[1]).double() / len(p) for p in (read, real)]
+        ratios = shares[0] / shares[1]
+        found |= {"rarest": float(ratios.min()), "commonest": float(ratios.max())}
+        if classes is not None:
+            asked = metrics.conditional_accuracy(read, classes)
+            of_real = metrics.conditional_accuracy(real, bench.harness.held_out_classes)
+            found |= {"asked_class": asked.value, "asked_class_floor": of_real.value}
+        return found
 
 
 @dataclass(frozen=True)
