@@ -33,15 +33,16 @@ def _process(rank: int, port: int, arguments: list[str], spy_dir: str | None) ->
 
 def _spy(path: Path) -> None:
     """Record each batch, and the random numbers that follow it, of the first steps."""
+    from aigc_lab.data.samples import LabelledImages
     from aigc_lab.modules.base import GenerativeModule
 
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     on_start = GenerativeModule.on_train_batch_start
 
-    def spy(self: GenerativeModule, batch: torch.Tensor, batch_idx: int) -> None:
+    def spy(self: GenerativeModule, batch: torch.Tensor | LabelledImages, batch_idx: int) -> None:
         on_start(self, batch, batch_idx)
         state = torch.get_rng_state()
-        seen.append((batch.clone(), torch.randn(4)))
+        seen.append(((batch if isinstance(batch, torch.Tensor) else batch.pixels).clone(), torch.randn(4)))
         torch.set_rng_state(state)
         torch.save(seen, path)
 
