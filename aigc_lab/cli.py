@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -519,8 +520,14 @@ def announce(path: Path) -> None:
         print(f"run: {path}", flush=True)
 
 
+def _in_one_line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
+    name = "" if category is UserWarning else f"{category.__name__}: "
+    return f"aigc: {name}{message}\n"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a verb. Exit codes: 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
+    warnings.formatwarning = _in_one_line
     try:
         aigc.main(args=argv, prog_name="aigc", standalone_mode=False)
     except UserError as error:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from aigc_lab.data.spec import DataSpec
 from aigc_lab.data.stream import fold
+from aigc_lab.errors import UserError
 from aigc_lab.generators import NeuralGenerator
 from aigc_lab.optimizers import OptimizerConfig
 
@@ -137,12 +138,25 @@ class GenerativeModule(pl.LightningModule):
 
         They go to the loggers at once: Lightning would write them after the step's checkpoint, and a kill
         between the two would lose them.
+
+        Raises:
+            UserError: a value is not finite. Every process raises it, for the means are everybody's.
         """
         if (self.step + 1) % self.plan.log_every_n_steps:
             return
         means = {
             f"train/{k}": self.trainer.strategy.reduce(v.detach(), reduce_op="mean") for k, v in values.items()
         }
+        if bad := [name for name, mean in means.items() if not torch.isfinite(mean)]:
+            raise diverged(f"{bad[0]} is {float(means[bad[0]])}", self.step + 1)
         self.log_dict(means, logger=False)
         for logger in self.loggers:
             logger.log_metrics({name: float(mean) for name, mean in means.items()}, self.step)
+
+
+def diverged(found: str, step: int) -> UserError:
+    """What to say, and what to try, when numbers are not finite any more."""
+    return UserError(
+        f"training has diverged: {found} at step {step}; the checkpoints before it are kept. Try a smaller "
+        "model.lr, trainer.gradient_clip_val=1 or a longer optimizer.schedule.warmup"
+    )

@@ -117,11 +117,11 @@ class GAN(GenerativeModule):
         for minibatch in self._minibatches(batch):
             with torch.no_grad():
                 fake = self._generate(minibatch)
-            reported = self._discriminator_step(minibatch, self._judge(minibatch.real, minibatch), fake)
+            reported = self._discriminator_step(minibatch, self.judge(minibatch.real, minibatch), fake)
         with frozen(self.discriminator):
-            verdict = self._judge(self._generate(minibatch), minibatch)
+            verdict = self.judge(self._generate(minibatch), minibatch)
             # the logits of D as it is now, where the game looks at them
-            real_logits = self._judge(minibatch.real, minibatch).logits if self.objective.compares else None
+            real_logits = self.judge(minibatch.real, minibatch).logits if self.objective.compares else None
             reported |= self._generator_step(verdict, real_logits)
         self._update_ema()
         self.report(reported)
@@ -134,18 +134,24 @@ class GAN(GenerativeModule):
 
     def _minibatches(self, batch: Tensor | LabelledImages) -> list[Minibatch]:
         """One for each discriminator step."""
+        real, classes = self.minibatch(batch)
+        parts = real.chunk(self.discriminator_steps)
+        if classes is None:
+            return [Minibatch(part, None) for part in parts]
+        return [Minibatch(*both) for both in zip(parts, classes.chunk(len(parts)), strict=True)]
+
+    def minibatch(self, batch: Tensor | LabelledImages) -> Minibatch:
+        """The whole batch as one."""
         items, labels = batch if isinstance(batch, LabelledImages) else (batch, None)
-        real = self.generator.real(items).chunk(self.discriminator_steps)
-        if labels is None:
-            return [Minibatch(part, None) for part in real]
-        classes = one_hot(labels, self.plan.spec.n_classes).chunk(self.discriminator_steps)
-        return [Minibatch(*parts) for parts in zip(real, classes, strict=True)]
+        classes = None if labels is None else one_hot(labels, self.plan.spec.n_classes)
+        return Minibatch(self.generator.real(items), classes)
 
     def _generate(self, minibatch: Minibatch) -> Tensor:
         """As many generated items of the same classes."""
         return self.generator(self.generator.latents(len(minibatch.real)), minibatch.classes)
 
-    def _judge(self, items: Tensor, minibatch: Minibatch) -> Verdict:
+    def judge(self, items: Tensor, minibatch: Minibatch) -> Verdict:
+        """What D says of items of the minibatch's classes."""
         if minibatch.classes is None:
             return Verdict(self.discriminator(items), items.new_zeros(()))
         return self.discriminator(items, minibatch.classes)
@@ -154,11 +160,11 @@ class GAN(GenerativeModule):
         """Returns what is to be reported."""
         _, optimizer = self.each_optimizer()
         progress = self.step / self.plan.max_steps
-        fake = self._judge(fake_items, minibatch)
+        fake = self.judge(fake_items, minibatch)
         game_loss = self.objective.discriminator_loss(real.logits, fake.logits)
 
         def logits(items: Tensor) -> Tensor:
-            return self._judge(items, minibatch).logits
+            return self.judge(items, minibatch).logits
 
         penalties = {name: p(logits, minibatch.real, fake_items, progress) for name, p in self.penalties.items()}
         self.descend(optimizer, [game_loss + real.class_loss + fake.class_loss + sum(penalties.values())])
@@ -189,11 +195,11 @@ class SimultaneousGAN(GAN):
     at_once: ClassVar[bool] = True
 
     def training_step(self, batch: Tensor | LabelledImages, batch_idx: int) -> None:
-        (minibatch,) = self._minibatches(batch)
+        minibatch = self.minibatch(batch)
         fake = self._generate(minibatch)
-        real = self._judge(minibatch.real, minibatch)
+        real = self.judge(minibatch.real, minibatch)
         with frozen(self.discriminator):
-            reported = self._generator_step(self._judge(fake, minibatch), real.logits.detach())
+            reported = self._generator_step(self.judge(fake, minibatch), real.logits.detach())
         reported |= self._discriminator_step(minibatch, real, fake.detach())  # fake was made before G moved
         self._update_ema()
         self.report(reported)

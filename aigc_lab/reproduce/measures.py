@@ -262,9 +262,9 @@ class SharedHarness:
     Gives `frechet`, `precision` and `recall` as `aigc evaluate` has them at the same n, and `frechet_floor` of
     held-out real data in the place of samples. The controls and the slower metrics are left to `aigc evaluate`.
 
-    Where the extractor knows classes, `rarest` and `commonest`: the least and the largest ratio of a class's share of
-    the samples to its share of the held-out items. Where the generator takes classes, `asked_class`: the share of
-    samples that the extractor takes for the class that was asked for, and `asked_class_floor` of held-out items.
+    Where the extractor knows classes, `rarest` and `commonest`: the least and the largest ratio of a class's
+    share of the samples to its share of the held-out items. Where the generator takes classes, `asked_class`: the
+    share of samples taken for the class that was asked for, and `asked_class_floor` of held-out items.
 
     Args:
         protocol: option of the configuration group `evaluation`.
