@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aigc_lab.generators import Implicit
 from aigc_lab.modules.base import GenerativeModule, Plan
+from aigc_lab.modules.ema import update_average
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.objectives.games import Game
 from aigc_lab.objectives.penalties import Penalty
@@ -102,12 +103,8 @@ class GAN(GenerativeModule):
             self.make_optimizer(self.discriminator.parameters(), self.discriminator_lr),
         ]
 
-    @torch.no_grad()
     def _update_ema(self) -> None:
-        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
-        averages: list[Tensor] = list(self.generator_ema.parameters())
-        current: list[Tensor] = list(self.generator.parameters())
-        torch._foreach_lerp_(averages, current, 1 - decay)
+        update_average(self.generator_ema, self.generator, decay=self.ema_decay, step=self.step)
 
 
 class SimultaneousGAN(GAN):
