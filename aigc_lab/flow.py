@@ -18,6 +18,9 @@ from aigc_lab.types import PositiveInt
 POINTS_AT_ONCE = 1 << 12
 """In a likelihood."""
 
+FINER = 10
+"""Steps of a likelihood for each of a sample's: its error is not random, and makes sharp laws look better."""
+
 
 class Flow(NeuralGenerator):
     """x_1 of dx/dt = v(x, t) from x_0 ~ N(0, I) at t = 0 (Chen et al. 2018; Lipman et al. 2023).
@@ -83,7 +86,12 @@ class Flow(NeuralGenerator):
         self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
     ) -> LogLikelihood | None:
         """Of points, by d log p(x(t))/dt = -div v(x(t), t) (Chen et al. 2018, theorem 1), back from t = 1 to 0;
-        exact but for the solver's steps. None for images."""
+        exact but for the solver's steps, of which it takes `FINER` times as many as a sample.
+
+        None for images. The bound from uniform dequantisation, with Hutchinson's estimate of the divergence, is
+        flattered by large steps: 8x8 digits had 2.21 bits per pixel at the 20 steps that a sample takes, 2.28 at
+        80 and 2.29 at 80 of fourth order. At as many, 10,000 images of 28x28 would take an hour.
+        """
         if not isinstance(batch, Points):
             return None
         with evaluating(self):
@@ -105,7 +113,7 @@ class Flow(NeuralGenerator):
         with torch.inference_mode(False):
             x = points.to(self.device, copy=True)
             start = torch.cat([x, x.new_zeros(len(x), 1)], 1)
-            end = integrate(self.solver, field, start, begin=1.0, end=0.0, n_steps=self.n_steps)
+            end = integrate(self.solver, field, start, begin=1.0, end=0.0, n_steps=FINER * self.n_steps)
             # summed on the way back, so with its sign turned: log p(x_1) = log N(x_0) - ∫ div v dt
             x_0, log_volume = end[:, :d].double(), end[:, d].double()
             return (gaussian_log_density(x_0, 0.0, torch.zeros_like(x_0)) + log_volume).cpu()
