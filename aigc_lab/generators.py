@@ -425,6 +425,7 @@ class LatentVariable(NeuralGenerator):
 GENERATORS: Mapping[str, str] = {
     **dict.fromkeys(("Autoregressive", "PretrainedText", "Implicit", "LatentVariable"), __name__),
     "AnyOrder": "aigc_lab.any_order",
+    "Flow": "aigc_lab.flow",
     "Translator": "aigc_lab.translator",
 }
 """The kinds, and the module of each, which is imported when it is needed: those elsewhere build on this one."""

@@ -189,7 +189,9 @@ class MuonAndAdam(torch.optim.AdamW):
             if matrix.grad is not None:
                 by_shape[matrix.shape].append(matrix)
                 if not self.state[matrix]:
-                    self.state[matrix]["velocity"] = torch.zeros_like(matrix)
+                    # AdamW looks for a `step` in every state that it loads
+                    self.state[matrix].update(step=torch.zeros(()), velocity=torch.zeros_like(matrix))
+                self.state[matrix]["step"] += 1
         for (rows, columns), matrices in by_shape.items():
             gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
             velocities = [self.state[matrix]["velocity"] for matrix in matrices]

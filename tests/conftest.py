@@ -37,6 +37,13 @@ TINY = {
         "model.decoder.hidden=[16]",
         "data.batch_size=8",
     ],
+    "flow": [
+        "data=digits",
+        "model=flow",
+        "model.velocity.widths=[8]",
+        "model.n_steps=2",
+        "data.batch_size=8",
+    ],
     "pixels": [
         "data=digits",
         "model=transformer",

@@ -33,6 +33,11 @@ def a_run(folder: Path) -> Path:
     return folder / "run"
 
 
+MODEL_OF = dict.fromkeys(("generator", "discriminator", "objective", "penalties"), "gan")
+MODEL_OF |= dict.fromkeys(("velocity", "times", "solver", "guidance"), "flow")
+"""Which model a group of options below `model/` belongs to, where it is not the VAE's."""
+
+
 def test_every_experiment_and_every_option_composes(tmp_path: Path) -> None:
     composer, run = Composer(), a_run(tmp_path)
     experiments = composer.options("experiment")
@@ -65,8 +70,7 @@ def test_every_experiment_and_every_option_composes(tmp_path: Path) -> None:
                 of_judges = [f"evaluation.{group[11:].replace('/', '.')}.model=x"] if option == "causal_lm" else []
                 composer.evaluate([f"{group}={option}", *of_judges])
             elif group not in ("experiment", "evaluation"):
-                of_gan = ("generator", "discriminator", "objective", "penalties")
-                model = "gan" if group[6:].removesuffix("_condition") in of_gan else "vae"
+                model = MODEL_OF.get(group[6:].removesuffix("_condition"), "vae")
                 needed = [f"model={model}"] if group.startswith("model/") else []
                 composer.train([f"{group}={option}", *(given.get(f"{group}={option}", needed))])
     for option in composer.options("evaluation"):

@@ -102,6 +102,25 @@ def test_muon_steps_are_those_of_torch_and_adam_has_the_rest() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=0.02)  # bfloat16; a step moves an entry by about 0.03
 
 
+def test_muon_continues_from_a_saved_state() -> None:
+    torch.manual_seed(0)
+    one = [nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(3))]
+    two = [nn.Parameter(p.detach().clone()) for p in one]
+    first, second = (_muon()(ps, 0.01, matrices=ps[:1]) for ps in (one, two))
+    for step in range(4):
+        for p, q in zip(one, two, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        first.step()
+        second.step()
+        if step == 1:  # the second is killed and begins anew
+            saved = second.state_dict()
+            second = _muon()(two, 0.01, matrices=two[:1])
+            second.load_state_dict(saved)
+    for p, q in zip(one, two, strict=True):
+        assert torch.equal(p, q)
+
+
 def test_muon_needs_matrices() -> None:
     with pytest.raises(UserError, match="use optimizer=adam"):
         _muon()([nn.Parameter(torch.ones(2, 2))], 0.1)

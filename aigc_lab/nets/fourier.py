@@ -41,10 +41,13 @@ class FourierMLP:
         return nn.Sequential(features, MLP(hidden=self.hidden).decoder(features.n_out, shape))
 
     def _features(self, n_in: int) -> "FourierFeatures":
-        lengths = torch.logspace(math.log10(self.lowest), math.log10(self.highest), self.n_features)
-        return FourierFeatures(
-            nn.functional.normalize(torch.randn(self.n_features, n_in), dim=1) * lengths[:, None]
-        )
+        return random_features(n_in, self.n_features, lowest=self.lowest, highest=self.highest)
+
+
+def random_features(n_in: int, n_features: int, *, lowest: float, highest: float) -> "FourierFeatures":
+    """Of n_in numbers: directions uniform on the sphere, lengths spaced geometrically."""
+    lengths = torch.logspace(math.log10(lowest), math.log10(highest), n_features)
+    return FourierFeatures(nn.functional.normalize(torch.randn(n_features, n_in), dim=1) * lengths[:, None])
 
 
 class FourierFeatures(nn.Module):

@@ -16,8 +16,8 @@ from aigc_lab.types import PositiveInt
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutLikelihood:
-    """Of the whole held-out split, every symbol scored once: `bits_per_byte`, `nats_per_symbol`, `perplexity` (of
-    a symbol), and `n_symbols`.
+    """Of the whole held-out split, every symbol scored once: `bits_per_byte`, `nats_per_symbol`, `nats_per_item`
+    (of an image, or a document), `perplexity` (of a symbol), and `n_symbols`.
 
     Documents are read from their first symbol, which has nothing but the start before it; longer ones than the
     context in windows that advance by half of it, so every other symbol has at least half a context before it.
@@ -35,6 +35,7 @@ class HeldOutLikelihood:
         return {
             "bits_per_byte": found.bits_per_byte(),
             "nats_per_symbol": nats,
+            "nats_per_item": nats * n_symbols / len(items),
             "perplexity": float(torch.tensor(nats).exp()),
             "n_symbols": n_symbols,
         }

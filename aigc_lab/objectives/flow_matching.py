@@ -1,0 +1,104 @@
+"""Flow matching: learn the velocity that carries noise to data (Lipman et al. 2023, section 4.1).
+
+A flow dx/dt = v(x, t) takes x_0 ~ N(0, I) at t = 0 to data at t = 1. The straight paths of "conditional optimal
+transport" from a noise x_0 to an item x_1 have velocities that are known, and v regressed on them is, at its best,
+E[u | x_t = x]: the flow whose law at every t is that of x_t.
+
+Shapes: items [B, ...], times [B].
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from aigc_lab.types import Fraction, NonNegativeFloat, PositiveFloat
+
+
+@dataclass(frozen=True, kw_only=True)
+class StraightPath:
+    """x_t = (1 - (1 - σ) t) x_0 + t x_1 (Lipman et al. 2023, equation 22); x_1 is blurred by σ at the end.
+
+    Args:
+        sigma_min: σ, in the unit of the data.
+    """
+
+    sigma_min: Fraction
+
+    def at(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+        """x_t."""
+        t = _beside(t, x_1)
+        return (1 - (1 - self.sigma_min) * t) * x_0 + t * x_1
+
+    def velocity(self, x_0: Tensor, x_1: Tensor) -> Tensor:
+        """u = dx_t/dt = x_1 - (1 - σ) x_0, the same at every t (equation 23)."""
+        return x_1 - (1 - self.sigma_min) * x_0
+
+    def ends(self, x_t: Tensor, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(x_0, x_1) of the path that is at x_t at t, with velocity u: the inverse of `at` and `velocity`."""
+        x_0 = x_t - _beside(t, x_t) * u
+        return x_0, u + (1 - self.sigma_min) * x_0
+
+
+def squared_error(velocity: Tensor, u: Tensor) -> Tensor:
+    """||v(x_t, t) - u||² / d of each item (equation 23): [B]."""
+    return (velocity - u).square().flatten(1).mean(1)
+
+
+class Times(Protocol):
+    """The law of the times at which the velocity is learned, by its quantile function."""
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        """Numbers uniform on [0, 1) -> times in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class UniformTimes:
+    """Every time alike (Lipman et al. 2023)."""
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        """The identity."""
+        return uniform
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitNormalTimes:
+    """t = σ(mean + sd n) with n ~ N(0, 1): more of the middle, where x_t says least of its ends (Esser et al.
+    2024, section 3.1).
+
+    Args:
+        mean, sd: of logit t; there is more noise at negative ones.
+    """
+
+    mean: float
+    sd: PositiveFloat
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        """The quantile function."""
+        normal = math.sqrt(2) * torch.erfinv((2 * uniform - 1).clamp(-1 + 1e-6, 1 - 1e-6))
+        return torch.sigmoid(self.mean + self.sd * normal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierFree:
+    """Classifier-free guidance of a velocity (Ho & Salimans 2022, equation 6, in the form of later work).
+
+    Args:
+        dropout: share of training items whose class is hidden, so that one network learns both velocities.
+        weight: w of `guided`: 1 is the law of the class, more makes the class plainer and samples more alike.
+    """
+
+    dropout: Fraction
+    weight: NonNegativeFloat
+
+    def guided(self, without: Tensor, given: Tensor) -> Tensor:
+        """v + w (v_class - v)."""
+        return without + self.weight * (given - without)
+
+
+def _beside(t: Tensor, x: Tensor) -> Tensor:
+    """Times [B] in a shape that broadcasts over items [B, ...]."""
+    return t.view(-1, *[1] * (x.ndim - 1))
