@@ -100,6 +100,14 @@ class Speaker:
                 yield characters.decode(tokenizer.pieces[symbol])
         yield characters.decode(b"", final=True)
 
+    def unread(self, messages: Sequence[Message]) -> int:
+        """How many symbols of the prompt stand before what the network can read at once.
+
+        Raises:
+            ValueError: as for `prompt`.
+        """
+        return max(0, len(self.prompt(messages)) + 1 - self.generator.network.context)
+
     def fitting(self, messages: Sequence[Message], length: int) -> list[Message]:
         """The system message and the newest others behind which a response of `length` symbols has room in the
         context; the last message at least. A response may take half of the context for itself.
@@ -173,6 +181,8 @@ class Conversation:
         if left_out := len(messages) - len(read):
             context = self.speaker.generator.network.context
             self.tell(f"the context of {context} symbols is full: the oldest {left_out} messages are forgotten")
+        if unread := self.speaker.unread(read):
+            self.tell(f"this is longer than what is read at once: its first {unread} symbols are not seen")
         pieces = []
         for piece in self.speaker.streamed(read, seed=seed, sampling=self.sampling, length=self.length):
             self.show(piece)

@@ -116,7 +116,7 @@ def decoding(command: Callable[..., None]) -> Callable[..., None]:
 
 @verb()
 @click.argument("run")
-@click.option("-n", default=16, show_default=True, type=click.IntRange(1), help="How many samples.")
+@click.option("-n", type=click.IntRange(1), help="How many samples [16; 1 with --beams].")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of RUN/samples/.")
 @click.option("--prompt", default="", help="Text to continue, or to answer (text models).")
@@ -124,8 +124,12 @@ def decoding(command: Callable[..., None]) -> Callable[..., None]:
 @decoding
 @click.option("--beams", "n_beams", type=click.IntRange(2), help="Search for the likeliest text instead.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End a text where this would stand; may be repeated.")
-def sample(run: str, n: int, seed: int, output: Path | None, **text_options: Any) -> None:
+def sample(run: str, n: int | None, seed: int, output: Path | None, **text_options: Any) -> None:
     """Sample a RUN: images as a PNG sheet, texts on the terminal and as a file."""
+    if text_options["n_beams"] and n not in (None, 1):
+        raise UserError(f"-n {n}: a search with --beams finds one text, the likeliest; leave one of the two out")
+    if "" in text_options["stop"]:
+        raise UserError("--stop '': an empty text stands everywhere; name one to stop at")
     from aigc_lab.run import Run
 
     opened = Run.open(run)
@@ -133,7 +137,7 @@ def sample(run: str, n: int, seed: int, output: Path | None, **text_options: Any
     say(f"sampling {opened.path.name} (importing torch)")
     from aigc_lab.sampling import sample_to_file
 
-    print(f"samples: {sample_to_file(opened, n=n, seed=seed, output=output, **text_options)}")
+    print(f"samples: {sample_to_file(opened, n=n or 16, seed=seed, output=output, **text_options)}")
 
 
 system_prompt = click.option("--system", metavar="TEXT", help="A system message, before everything else.")
@@ -209,6 +213,11 @@ def write(
     messages.append({"role": "user", "content": asked})
     how: dict[str, Any] = {"seed": seed, "sampling": _sampling(sampling), "length": length or speaker.half}
     try:
+        if unread := speaker.unread(messages):
+            raise UserError(
+                f"--task {task}: what is asked is {unread} symbols longer than the model can read at once; give "
+                "shorter fields"
+            )
         for piece in speaker.streamed(messages, **how):
             _show(piece)
     except ValueError as error:

@@ -24,14 +24,16 @@ from aigc_lab.data.stream import fold
 from aigc_lab.decoding import Sampling, write
 from aigc_lab.errors import UserError
 from aigc_lab.generators import Autoregressive, load
+from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.sampling import cut
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 class LabModel(TemplateLM):
-    """A finished run. Every text begins with the start symbol; log p is over the symbols of the data, that a text
-    goes on, as in `Autoregressive.log_likelihood`.
+    """A finished run. Every text begins with the start symbol. log p is over the symbols of the data, that a text
+    goes on, as in `Autoregressive.log_likelihood`; a run that has learnt where a text ends, from conversations or
+    in Hugging Face's hands, may end it instead, and then log p is over that symbol too.
 
     Args:
         run: its directory.
@@ -49,6 +51,8 @@ class LabModel(TemplateLM):
             raise UserError(f"{run}: is no language model of texts")
         self.generator, self.symbols = generator, generator.spec.tokenizer
         self.batch_size, self.seed = batch_size, seed
+        ends = generator.spec.chat is not None or isinstance(generator.network, Pretrained)
+        self.n_symbols = generator.network.vocab_size + ends
 
     @property
     def eot_token_id(self) -> int:
@@ -91,7 +95,7 @@ class LabModel(TemplateLM):
             chosen = order[begin : begin + self.batch_size]
             texts = [torch.tensor((requests[i][1] + requests[i][2])[-self.max_length - 1 :]) for i in chosen]
             read = pad_sequence([text[:-1] for text in texts], batch_first=True)  # behind what counts
-            log_p = network(read.to(network.device))[..., : network.start].float().log_softmax(-1).cpu()
+            log_p = network(read.to(network.device))[..., : self.n_symbols].float().log_softmax(-1).cpu()
             for i, text, rows in zip(chosen, texts, log_p, strict=True):
                 n = len(requests[i][2])
                 scored, targets = rows[len(text) - 1 - n : len(text) - 1], text[-n:]

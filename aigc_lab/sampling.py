@@ -68,6 +68,8 @@ def sample_to_file(
         (symbols,) = generator.spec.encode(Texts([prompt.encode()]))
     except ValueError as error:
         raise UserError(f"--prompt: {error}") from None
+    if (unread := len(symbols) + 1 - generator.network.context) > 0 and not n_beams:
+        print(f"aigc: --prompt: its first {unread} symbols are beyond what is read at once", file=sys.stderr)
     if n_beams:
         written = [_search(generator, symbols, length or generator.spec.passage, n_beams, given)]
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import StrictUndefined, TemplateError, UndefinedError, meta
+from jinja2 import StrictUndefined, UndefinedError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from aigc_lab.config.schema import nearest
@@ -34,8 +34,16 @@ def prompt(task: str, fields: Mapping[str, str], folders: Sequence[Path]) -> str
         text = environment.from_string(source).render(fields)
     except UndefinedError as error:
         missing = sorted(name for name in names - fields.keys() if f"'{name}'" in str(error))
-        field = missing[0] if missing else str(error)
-        raise UserError(f"--task {task}: the field '{field}' is missing; give --field {field}=...") from None
-    except (OSError, UnicodeDecodeError, TemplateError, TypeError) as error:
-        raise UserError(f"{known[task]}: cannot be read as a template ({error})") from None
+        if missing:
+            name = missing[0]
+            raise UserError(f"--task {task}: the field '{name}' is missing; give --field {name}=...") from None
+        raise UserError(f"{known[task]}: {_first_line(error)}") from None
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's template does
+        raise UserError(f"{known[task]}: cannot be filled in ({_first_line(error)})") from None
     return text.strip()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

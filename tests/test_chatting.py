@@ -11,8 +11,10 @@ from conftest import train_these
 
 from aigc_lab.chatting import Conversation, Speaker
 from aigc_lab.cli import main
+from aigc_lab.config.compose import Composer
 from aigc_lab.decoding import Sampling
 from aigc_lab.generators import load
+from aigc_lab.tasks import prompt
 
 QUESTIONS = {"What is red?": "a colour", "What is two?": "a number", "春?": "眠"}
 
@@ -92,10 +94,29 @@ def test_a_task_fills_in_its_template(run: Path, tmp_path: Path, capsys: pytest.
         ("translate", ["to=French", "text=x"]),
     ):
         fields = [option for field in given for option in ("--field", field)]
-        assert main(["write", str(run), "--task", task, *fields, "--length", "2"]) == 0
-    (tmp_path / "write/guess.jinja").write_text("What is {{ thing }?\n")
-    assert main([*mine, "--field", "thing=red"]) == 2
-    assert "guess.jinja: cannot be read as a template" in capsys.readouterr().err
+        asked = prompt(task, dict(field.split("=") for field in given), [Composer().conf])
+        fits = not Speaker.of(load(run), "run").unread([{"role": "user", "content": asked}])
+        assert main(["write", str(run), "--task", task, *fields, "--length", "2"]) == (0 if fits else 2)
+        assert fits or "longer than the model can read at once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "template", ["What is {{ thing }?", "{{ 1 / 0 }}{{ thing }}", "{{ thing|nofilter }}", "{{ thing.foo.bar }}"]
+)
+def test_a_wrong_template_is_one_line(
+    run: Path, tmp_path: Path, template: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "write").mkdir()
+    (tmp_path / "write/guess.jinja").write_text(template)
+    mine = ["write", str(run), "--config-dir", str(tmp_path), "--task", "guess", "--field", "thing=red"]
+    assert main(mine) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"aigc: {tmp_path}/write/guess.jinja: ")
+
+
+def test_a_question_longer_than_the_context_is_told(chat: Chat) -> None:
+    _, told = chat("x" * 100 + "\n", "--length", "2")
+    assert "its first " in told and "symbols are not seen" in told
 
 
 def test_what_cannot_be_asked_is_one_line(

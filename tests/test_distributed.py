@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from conftest import ALSO, QUIET, TINY
 
+from aigc_lab.cli import main
 from aigc_lab.metrics_file import read_metrics
 
 processes = multiprocessing.get_context("forkserver")
@@ -95,8 +96,6 @@ def test_every_family_trains_and_processes_see_different_data_and_noise(tmp_path
 
 @pytest.mark.parametrize("trainer", ["ddp_cpu", "fsdp"])
 def test_two_processes_with_half_the_batch_each_are_one_with_the_whole(tmp_path: Path, trainer: str) -> None:
-    from aigc_lab.cli import main
-
     plain = ["model.network.dropout=0.0", *SHORT]
     assert main(["train", *TINY["text"], *plain, f"paths.runs_dir={tmp_path}/one"]) == 0
     on_cpu = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.precision=32-true"] if trainer == "fsdp" else []
@@ -108,6 +107,23 @@ def test_two_processes_with_half_the_batch_each_are_one_with_the_whole(tmp_path:
     assert [r[:2] for r in read_metrics(one / "metrics.csv")] == [r[:2] for r in read_metrics(two / "metrics.csv")]
     values = [torch.tensor([v for _, _, v in read_metrics(run / "metrics.csv")]) for run in (one, two)]
     torch.testing.assert_close(*values, rtol=1e-4, atol=1e-4)
+
+
+def test_uneven_responses_count_as_in_one_process(tmp_path: Path) -> None:
+    """A mean of the processes' means would weigh a symbol by how many others its process has."""
+    lines = [json.dumps({"prompt": "?" * (i % 5), "response": "a" * (1 + 37 * i % 50)}) for i in range(60)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    model = [override for override in TINY["text"] if override.startswith("model")]
+    data = ["data=instructions", f"data.path={tmp_path}/pairs.jsonl", "data.context=64", "data.batch_size=4"]
+    common = [*data, *model, "data.packing=false", "model.network.dropout=0.0", *SHORT]
+    weights = []
+    for name, run in (("one", lambda *a: main([*a])), ("two", two_processes)):
+        distributed = ["trainer=ddp_cpu"] if name == "two" else []
+        run("train", *common, *distributed, f"paths.runs_dir={tmp_path}/{name}")
+        (path,) = (tmp_path / name).glob("*/*/checkpoints/weights.safetensors")
+        weights.append(safetensors.torch.load_file(path))
+    for key, value in weights[0].items():
+        torch.testing.assert_close(weights[1][key], value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("family", "trainer"), [("gan", "ddp_cpu"), ("text", "fsdp")])

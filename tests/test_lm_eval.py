@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from conftest import train_these
 
 from aigc_lab.data.samples import Texts
 from aigc_lab.decoding import Sampling, write
@@ -169,3 +170,18 @@ def test_a_task_that_asks_for_what_the_lab_cannot_do_is_refused(model: LabModel)
             model.generate_until([request("generate_until", "a prompt", options)])
     (cut_,) = model.generate_until([request("generate_until", long_context := "y " * 40, {"max_gen_toks": 4})])
     assert long_context and len(cut_) <= 4
+
+
+def test_a_run_that_can_end_a_text_is_scored_over_its_end_too(tmp_path: Path) -> None:
+    """As the exported model would be: what is likely to end here leaves less for what goes on."""
+    lines = [json.dumps({"prompt": "?", "response": "yes"})] * 40
+    (tmp_path / "talk.jsonl").write_text("\n".join(lines))
+    size = ["model.network.width=16", "model.network.n_layers=1", "model.network.n_heads=2", "data.batch_size=4"]
+    data = ["data=instructions", f"data.path={tmp_path}/talk.jsonl", "data.context=32", "data.passage=8"]
+    run = train_these(tmp_path / "runs", [*data, *size, "trainer.max_steps=10"])
+    generator = own(run)
+    asked = [generator.network.start, *b"yes"]
+    ((found, _),) = LabModel(run).loglikelihood([request("loglikelihood", "yes", "yes")], disable_tqdm=True)
+    with torch.no_grad():
+        log_p = generator.network(torch.tensor([[*asked, *b"ye"]])).log_softmax(-1)[0, 3:]
+    assert found == pytest.approx(float(log_p.gather(1, torch.tensor([*b"yes"])[:, None]).sum()), abs=1e-4)

@@ -107,3 +107,10 @@ def test_what_does_not_fit_is_one_line(folder: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=says):
             train_these(tmp_path / "runs", overrides)
+
+
+def test_a_model_is_not_trained_on_symbols_that_it_has_not_learnt(folder: Path, tmp_path: Path) -> None:
+    byte = [option for option in options(folder) if "tokenizer" not in option]
+    (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text().replace('"a":', '"\\u0100":'))
+    with pytest.raises(UserError, match="has learnt other symbols; take its own: data/tokenizer=hf"):
+        train_these(tmp_path / "runs", [*byte, "trainer.max_steps=0"])

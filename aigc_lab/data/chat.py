@@ -83,8 +83,9 @@ class Chat:
             return self._template.render(
                 messages=guarded, add_generation_prompt=prompt, bos_token=form.begin, eos_token=form.end
             )
-        except (TemplateError, TypeError) as error:
-            raise ValueError(f"the chat template refuses the messages ({error})") from None
+        except Exception as error:  # whatever the user's template does
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"the chat template refuses the messages ({reason})") from None
 
     def plain(self, messages: Sequence[Message]) -> str:
         """The conversation as a text without special symbols."""

@@ -39,7 +39,7 @@ def records(path: str) -> Iterator[Record]:
         raise UserError(f"data.path={path}: no such file")
     file_size(Path(path))
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # only this ends a line of JSON
     except UnicodeDecodeError as error:
         raise UserError(f"data: {path} is not UTF-8 text (byte {error.start}: {error.reason})") from None
     for number, line in enumerate(lines, 1):

@@ -157,6 +157,15 @@ class HuggingFace:
         )
 
 
+def of_folder(path: str) -> Subwords | None:
+    """The tokenizer that stands beside a model of Hugging Face's kind; None where none can be read."""
+    file = Path(path, "tokenizer.json")
+    try:
+        return Subwords(_plain(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class OfRun:
     """The tokenizer of a finished run, with its chat template.

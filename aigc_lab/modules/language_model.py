@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aigc_lab.data.packing import IGNORED, Batch, Windows, inputs
+from aigc_lab.data.tokenizing import of_folder
 from aigc_lab.generators import Autoregressive, PretrainedText, behind_start
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.parallelize import shard_blocks
@@ -72,7 +73,15 @@ class FineTuning(LanguageModel):
 
     def __init__(self, *, path: str, lr: PositiveFloat, plan: Plan, adapters: LoRA | None = None) -> None:
         GenerativeModule.__init__(self, plan)
-        self._adopt(PretrainedText(spec=plan.spec, path=path), lr, adapters)
+        generator = PretrainedText(spec=plan.spec, path=path)
+        own = of_folder(path)
+        given = plan.spec.tokenizer
+        if own is not None and given is not None and list(own.pieces) != list(given.pieces):
+            raise ValueError(
+                f"data/tokenizer: {path} has learnt other symbols; take its own: data/tokenizer=hf "
+                f"data.tokenizer.path={path}"
+            )
+        self._adopt(generator, lr, adapters)
 
     def _adopt(self, generator: Autoregressive, lr: float, adapters: LoRA | None) -> None:
         self.generator, self.lr, self.adapters = generator, lr, adapters

@@ -49,10 +49,19 @@ class SymbolModel(GenerativeModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         (optimizer,) = self.each_optimizer()
-        n_symbols = self.n_symbols(batch)
+        share = self._share(self.n_symbols(batch))
         pieces = batch.chunk(self.plan.micro_batches)
-        loss = self.descend(optimizer, (self.nats(piece) / n_symbols for piece in pieces))
+        loss = self.descend(optimizer, (self.nats(piece) / share for piece in pieces))
         self.report({"loss": loss})
+
+    def _share(self, n_symbols: int) -> Tensor | int:
+        """What the sum over this process's symbols is divided by, so that the mean over the processes is that of
+        all symbols, however unevenly packed documents and responses are spread over them."""
+        n_processes = self.trainer.world_size
+        if n_processes == 1:
+            return n_symbols
+        count = torch.tensor(float(n_symbols), device=self.device)
+        return self.trainer.strategy.reduce(count, reduce_op="sum") / n_processes
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.log("val/loss", self.loss(batch), batch_size=self.n_symbols(batch), sync_dist=True)

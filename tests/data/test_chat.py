@@ -17,6 +17,7 @@ from aigc_lab.config.targets import build
 from aigc_lab.data.chat import Chat, ChatFormat, Message
 from aigc_lab.data.corpora import Corpus, InMemory
 from aigc_lab.data.instructions import Conversations, Instructions, Preferences
+from aigc_lab.data.jsonl import records
 from aigc_lab.data.packing import IGNORED, Windows
 from aigc_lab.data.questions import WORDINGS, PydocQuestions
 from aigc_lab.data.spec import Split
@@ -157,6 +158,14 @@ WRONG = {
     "question": "line 1: the last of its messages should be the assistant's",
     "long": "the response has 601 symbols with its end, more than data.context=256",
 }
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    """U+2028 and its like may stand inside a JSON string."""
+    lines = [{"prompt": f"a\u2028b{i}", "response": "c\u0085d"} for i in range(8)]
+    text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    (tmp_path / "talk.jsonl").write_text(text, encoding="utf-8", newline="")
+    assert len(list(records(str(tmp_path / "talk.jsonl")))) == 8
 
 
 @pytest.mark.parametrize("mistake", WRONG)
