@@ -46,7 +46,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="End stdout with 
 
 @verb()
 @click.argument("overrides", nargs=-1)
-@click.option("-m", "--multirun", is_flag=True, help="Sweep: a=1,2  b=range(0,3)  experiment=glob(image/*)")
+@click.option("-m", "--multirun", is_flag=True, help="Sweep: a=1,2  b=range(0,3)  experiment=glob(image/digits_*)")
 @click.option("--continue", "or_continue", is_flag=True, help="Continue the run if run_id exists.")
 @config_dir
 def train(overrides: tuple[str, ...], multirun: bool, or_continue: bool, config_dir: str | None) -> None:
