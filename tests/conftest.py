@@ -79,6 +79,9 @@ ALSO = {
         "model.discriminator_condition.n_features=8",
         "model/objective=hinge",
         "model.spectral_norm=true",
+        "model/penalties=lecam",
+        "model/augment=adaptive",
+        "model.augment.ramp=64",
         "data.batch_size=8",
     ],
 }

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,6 +115,8 @@ def two_steps(config: Config) -> None:
     optimizers = module.configure_optimizers()
     module.each_optimizer = lambda: optimizers
     module.manual_backward = lambda loss: loss.backward()
+    alone = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor)
+    module._trainer = SimpleNamespace(strategy=alone, world_size=1, global_rank=0)
     before = [p.clone() for p in module.parameters() if p.requires_grad]
     for step in range(2):
         module.on_train_batch_start(torch.zeros(0), step)
@@ -146,17 +149,23 @@ def test_every_pair_of_game_penalty_network_and_condition_takes_two_steps() -> N
         "penalty": PENALTIES,
         "network": NETWORKS,
         "condition": CONDITIONS,
+        "augment": ["none", *COMPOSER.options("model/augment")],
         "at_once": [0, 1],
+        "trick": [("pack", 1), ("pack", 2), ("penalty_every", 2), ("top_k", 0.5), ("spectral_norm", True)],
     }
     rows = pairwise_cover(factors)
-    assert len(rows) < 2 * len(GAMES) * max(len(PENALTIES), len(NETWORKS))
+    assert len(rows) < 2 * len(GAMES) * len(PENALTIES)
     base = COMPOSER.train(["data=digits", "model=gan", "data.batch_size=4", "trainer.max_steps=2"])
     for row in rows:
         network, module = row["network"], "SimultaneousGAN" if row["at_once"] else "GAN"
         players = {player: option(player, network) | NARROW[network] for player in ("generator", "discriminator")}
         model = base.model | players | {"_target_": f"aigc_lab.modules.gan.{module}", "latent_dim": 4}
+        if (network, row["trick"]) != ("modern", ("spectral_norm", True)):  # refused, see below
+            model |= dict([row["trick"]])
         model |= {"objective": option("objective", row["game"]), "penalties": option("penalties", row["penalty"])}
-        if row["condition"] != "none":
+        if row["augment"] != "none":
+            model["augment"] = option("augment", row["augment"])
+        if row["condition"] != "none" and row["trick"] != ("pack", 2):
             norms = "batch_norm" if network in ("dcgan", "resnet") else "concatenation"
             model["generator_condition"] = option("generator_condition", norms)
             model["discriminator_condition"] = option("discriminator_condition", row["condition"])
@@ -164,3 +173,15 @@ def test_every_pair_of_game_penalty_network_and_condition_takes_two_steps() -> N
             two_steps(base.model_copy(update={"model": model}))
         except Exception as error:
             raise AssertionError(f"{row}: {error}") from error
+
+
+def test_what_does_not_go_together_is_said() -> None:
+    for overrides, says in (
+        (["model/discriminator=modern", "model.spectral_norm=true"], "layers that start as zero"),
+        (["model.pack=3", "data.batch_size=8"], "pack=3: must divide"),
+        (["model.top_k=1.5"], "top_k=1.5"),
+        (["data=ring8", "model/augment=diff_augment"], "for images only"),
+    ):
+        base = ["model=gan"] if "data=ring8" in overrides else ["data=digits", "model=gan"]
+        with pytest.raises(UserError, match=says):
+            training._build_module(COMPOSER.train([*base, *overrides]))

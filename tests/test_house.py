@@ -33,7 +33,7 @@ def a_run(folder: Path) -> Path:
     return folder / "run"
 
 
-MODEL_OF = dict.fromkeys(("generator", "discriminator", "objective", "penalties"), "gan")
+MODEL_OF = dict.fromkeys(("generator", "discriminator", "objective", "penalties", "augment"), "gan")
 MODEL_OF |= dict.fromkeys(("velocity", "times", "solver", "guidance"), "flow")
 """Which model a group of options below `model/` belongs to, where it is not the VAE's."""
 

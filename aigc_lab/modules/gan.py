@@ -15,6 +15,7 @@ from aigc_lab.modules.ema import update_average
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.conditional import DiscriminatorCondition, GeneratorCondition, Verdict, one_hot
 from aigc_lab.nets.norms import with_spectral_norm
+from aigc_lab.objectives.augment import Augmentation, Steered
 from aigc_lab.objectives.games import Game
 from aigc_lab.objectives.penalties import Penalty
 from aigc_lab.types import Fraction, PositiveFloat, PositiveInt
@@ -47,6 +48,12 @@ class GAN(GenerativeModule):
         generator_condition, discriminator_condition: how the players are told an image's class; null: not at
             all. Generated images are of the classes of the real ones beside them.
         spectral_norm: whether D's matrices are divided by their norm (Miyato et al. 2018).
+        augment: what D sees all images through; null: as they are.
+        pack: items that D judges together, side by side in the channels (PacGAN: Lin et al. 2018).
+        penalty_every: penalties are taken in every so many-th step only, so many times as strong: their mean, and
+            so the direction in which they pull, is what it was (Karras et al. 2020b, section 3.1).
+        top_k: share of its samples that G learns from at the end, those that D takes for the most real; falls
+            linearly from all of them (Sinha et al. 2020).
     """
 
     weights_name: ClassVar[str] = "ema"
@@ -71,8 +78,23 @@ class GAN(GenerativeModule):
         generator_condition: GeneratorCondition | None = None,
         discriminator_condition: DiscriminatorCondition | None = None,
         spectral_norm: bool = False,
+        augment: Augmentation | None = None,
+        pack: PositiveInt = 1,
+        penalty_every: PositiveInt = 1,
+        top_k: PositiveFloat = 1.0,
     ) -> None:
         super().__init__(plan)
+        if augment is not None and plan.spec.modality != "image":
+            raise ValueError(f"augment: for images only, and {plan.spec.name} holds none")
+        if top_k > 1:
+            raise ValueError(f"top_k={top_k}: a share is at most 1")
+        if pack > 1 and discriminator_condition is not None:
+            raise ValueError(f"pack={pack}: items of several classes are not packed; leave the conditions out")
+        if plan.batch_size // discriminator_steps % pack:
+            raise ValueError(
+                f"pack={pack}: must divide what the discriminator sees in a step, "
+                f"{plan.batch_size // discriminator_steps} items"
+            )
         if (generator_condition is None) != (discriminator_condition is None):
             raise ValueError(
                 "generator_condition and discriminator_condition: give both, or none; one player alone that knows "
@@ -87,7 +109,7 @@ class GAN(GenerativeModule):
         )
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.discriminator = (
-            discriminator.encoder(plan.spec.shape, 1)
+            discriminator.encoder((plan.spec.shape[0] * pack, *plan.spec.shape[1:]), 1)
             if discriminator_condition is None
             else discriminator_condition.discriminator(discriminator, plan.spec.shape, plan.spec.n_classes)
         )
@@ -102,6 +124,9 @@ class GAN(GenerativeModule):
             )
         self.discriminator_steps = discriminator_steps
         self.objective, self.penalties = objective, penalties
+        self.augment, self.pack, self.penalty_every, self.top_k = augment, pack, penalty_every, top_k
+        # those with a state of their own are part of the module's
+        self.stateful = nn.ModuleDict({name: p for name, p in penalties.items() if isinstance(p, nn.Module)})
         self.ema_decay = ema_decay
         self.lr, self.discriminator_lr = lr, discriminator_lr
 
@@ -152,6 +177,9 @@ class GAN(GenerativeModule):
 
     def judge(self, items: Tensor, minibatch: Minibatch) -> Verdict:
         """What D says of items of the minibatch's classes."""
+        items = items if self.augment is None else self.augment(items)
+        if self.pack > 1:
+            items = items.reshape(-1, items.shape[1] * self.pack, *items.shape[2:])
         if minibatch.classes is None:
             return Verdict(self.discriminator(items), items.new_zeros(()))
         return self.discriminator(items, minibatch.classes)
@@ -166,7 +194,13 @@ class GAN(GenerativeModule):
         def logits(items: Tensor) -> Tensor:
             return self.judge(items, minibatch).logits
 
-        penalties = {name: p(logits, minibatch.real, fake_items, progress) for name, p in self.penalties.items()}
+        taken = {} if (self.step + 1) % self.penalty_every else self.penalties
+        penalties = {
+            name: self.penalty_every * p(logits, minibatch.real, fake_items, progress) for name, p in taken.items()
+        }
+        if isinstance(self.augment, Steered):
+            sign = self.trainer.strategy.reduce(real.logits.detach().sign().mean(), reduce_op="mean")
+            self.augment.steer(sign, len(minibatch.real) * self.trainer.world_size)
         self.descend(optimizer, [game_loss + real.class_loss + fake.class_loss + sum(penalties.values())])
         told = {"class_loss": real.class_loss} if minibatch.classes is not None else {}
         means = {"real_logit": real.logits.mean(), "fake_logit": fake.logits.mean()}
@@ -177,7 +211,12 @@ class GAN(GenerativeModule):
         optimizer, _ = self.each_optimizer()
         # a game that does not compare looks at no real logits, so any will do
         compared = fake.logits.detach() if real_logits is None else real_logits
-        loss = self.objective.generator_loss(fake.logits, compared)
+        logits = fake.logits
+        if self.top_k < 1:
+            share = 1 - (1 - self.top_k) * self.step / self.plan.max_steps
+            best = logits.detach().flatten().topk(max(1, round(share * len(logits)))).indices
+            logits, compared = logits[best], compared[best]
+        loss = self.objective.generator_loss(logits, compared)
         self.descend(optimizer, [loss + fake.class_loss])
         return {"generator_loss": loss}
 

@@ -53,8 +53,16 @@ def with_spectral_norm(network: nn.Module) -> nn.Module:
     """Every matrix divided by its largest singular value, in place (Miyato et al. 2018): D is Lipschitz.
 
     The singular vectors move by a power iteration in each forward pass in training; they are buffers.
+
+    Raises:
+        ValueError: a matrix starts as zero.
     """
     layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Embedding)]
+    if any(not layer.weight.any() for layer in layers):
+        raise ValueError(
+            "spectral_norm: the discriminator has layers that start as zero, which have no norm to divide by; use "
+            "another network (dcgan, resnet, conv), or a penalty (model/penalties=r1)"
+        )
     for layer in layers:
         parametrizations.spectral_norm(layer)
     return network

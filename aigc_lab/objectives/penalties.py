@@ -1,13 +1,14 @@
-"""Gradient penalties on a discriminator. They stand beside a game's loss and add up."""
+"""Penalties on a discriminator. They stand beside a game's loss and add up."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from aigc_lab.types import NonNegativeFloat, PositiveFloat
+from aigc_lab.objectives.augment import Augmentation
+from aigc_lab.types import Fraction, NonNegativeFloat, PositiveFloat
 
 
 class Penalty(Protocol):
@@ -78,6 +79,77 @@ class GradientPenalty:
         share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
         norm = torch.linalg.vector_norm(gradient(discriminator, torch.lerp(real, fake, share)).flatten(1), dim=1)
         return self.weight * (norm - 1).square().mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dragan:
+    """λ E (||∇_x D(x + δ)|| - 1)² around real data, δ = ½ σ u with u uniform on [0, 1) and σ the deviation of
+    the batch's numbers (Kodali et al. 2017, section 2.5, as in their code). For games whose D classifies.
+
+    Args:
+        weight: λ; 10 in the paper.
+    """
+
+    weight: NonNegativeFloat
+
+    def __call__(
+        self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float
+    ) -> Tensor:
+        """The penalty for a batch; differentiable in the discriminator's parameters."""
+        near = real + 0.5 * real.std() * torch.rand_like(real)
+        norm = torch.linalg.vector_norm(gradient(discriminator, near).flatten(1), dim=1)
+        return self.weight * (norm - 1).square().mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consistency:
+    """λ E (D(T(x)) - D(x))² on real and on generated images: what T does to an image must not change what D
+    says of it (Zhang et al. 2020; on both, Zhao et al. 2021).
+
+    Args:
+        weight: λ; 10 in the papers.
+        augment: T.
+    """
+
+    weight: NonNegativeFloat
+    augment: Augmentation
+
+    def __call__(
+        self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float
+    ) -> Tensor:
+        """The penalty for a batch; differentiable in the discriminator's parameters."""
+        on_real, on_fake = (
+            (discriminator(self.augment(x)) - discriminator(x)).square().mean() for x in (real, fake)
+        )
+        return self.weight * (on_real + on_fake)
+
+
+class LeCam(nn.Module):
+    """λ (E (D(x) - α_F)² + E (D(G(z)) - α_R)²), α_R and α_F the moving averages of D(x) and D(G(z)) (Tseng et al.
+    2021, equation 6): D may not run away from what it used to say of the other side. For little data.
+
+    Args:
+        weight: λ; 0.3 in the paper's code for hinge, 0.01 on CIFAR-10.
+        decay: of the averages per batch; 0.99 in the paper.
+    """
+
+    averages: Tensor
+
+    def __init__(self, *, weight: NonNegativeFloat, decay: Fraction) -> None:
+        super().__init__()
+        self.weight, self.decay = weight, decay
+        self.register_buffer("averages", torch.zeros(2))  # of D on real items and on samples
+
+    def forward(
+        self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float
+    ) -> Tensor:
+        """The penalty for a batch, by the averages before it; differentiable in the discriminator's parameters."""
+        on_real, on_fake = discriminator(real), discriminator(fake)
+        of_real, of_fake = self.averages.unbind()
+        penalty = (on_real - of_fake).square().mean() + (on_fake - of_real).square().mean()
+        means = torch.stack([on_real.mean(), on_fake.mean()]).detach().float()
+        self.averages = torch.lerp(self.averages, means, 1 - self.decay)
+        return self.weight * penalty
 
 
 def squared_gradient_norm(discriminator: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:

@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from aigc_lab.objectives.penalties import R1, R2, GradientPenalty, squared_gradient_norm
+from aigc_lab.objectives.penalties import (
+    R1,
+    R2,
+    Consistency,
+    Dragan,
+    GradientPenalty,
+    LeCam,
+    squared_gradient_norm,
+)
 
 
 def test_r1_of_a_linear_discriminator_is_gamma_halves_the_squared_weight() -> None:
@@ -81,3 +89,29 @@ def test_a_flat_critic_has_a_finite_penalty_and_gradient() -> None:
     penalty = GradientPenalty(weight=1.0)(critic, torch.randn(4, 3), torch.randn(4, 3), 0.0)
     penalty.backward()
     assert penalty.item() == 1.0 and torch.isfinite(critic.weight.grad).all()
+
+
+def test_dragan_asks_for_a_slope_of_one_around_real_data() -> None:
+    """Of a linear D the slope is w everywhere."""
+    w = torch.tensor([3.0, 4.0])
+    penalty = Dragan(weight=10.0)(lambda x: x @ w, torch.randn(6, 2), torch.randn(6, 2), 0.0)
+    assert float(penalty) == pytest.approx(10 * (5 - 1) ** 2)
+
+
+def test_consistency_is_what_the_change_does_to_the_output() -> None:
+    """Of a sum over pixels and a brightening by 1, that is the number of pixels."""
+    penalty = Consistency(weight=2.0, augment=lambda x: x + 1)
+    images = torch.randn(5, 1, 2, 3)
+    value = penalty(lambda x: x.flatten(1).sum(1), images, images, 0.0)
+    assert float(value) == pytest.approx(2 * 2 * 6**2, rel=1e-4)
+
+
+def test_lecam_holds_d_to_what_it_used_to_say_of_the_other_side() -> None:
+    penalty = LeCam(weight=0.5, decay=0.75)
+    real, fake = torch.full((4,), 2.0), torch.full((4,), -1.0)
+    first = penalty(lambda x: x, real, fake, 0.0)
+    assert float(first) == pytest.approx(0.5 * (2**2 + 1**2)), "the averages begin at 0"
+    assert penalty.averages.tolist() == [0.5, -0.25]
+    second = penalty(lambda x: x, real, fake, 0.0)
+    assert float(second) == pytest.approx(0.5 * (2.25**2 + 1.5**2))
+    assert list(penalty.state_dict()) == ["averages"], "a resumed run goes on with them"
