@@ -66,7 +66,7 @@ def test_every_experiment_and_every_option_composes(tmp_path: Path) -> None:
                 composer.evaluate([f"{group}={option}", *of_judges])
             elif group not in ("experiment", "evaluation"):
                 of_gan = ("generator", "discriminator", "objective", "penalties")
-                of_flow = ("velocity", "times", "solver", "guidance")
+                of_flow = ("velocity", "solver", "guidance")
                 model = "gan" if group[6:] in of_gan else "flow" if group[6:] in of_flow else "vae"
                 needed = [f"model={model}"] if group.startswith("model/") else []
                 composer.train([f"{group}={option}", *(given.get(f"{group}={option}", needed))])
