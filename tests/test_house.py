@@ -34,7 +34,7 @@ def a_run(folder: Path) -> Path:
 
 
 MODEL_OF = dict.fromkeys(("generator", "discriminator", "objective", "penalties", "augment"), "gan")
-MODEL_OF |= dict.fromkeys(("velocity", "times", "solver", "guidance"), "flow")
+MODEL_OF |= dict.fromkeys(("velocity", "solver", "guidance"), "flow")
 """Which model a group of options below `model/` belongs to, where it is not the VAE's."""
 
 

@@ -12,19 +12,18 @@ from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.ema import update_average
 from aigc_lab.nets.velocity import VelocityArchitecture
 from aigc_lab.objectives.any_order import stratified
-from aigc_lab.objectives.flow_matching import ClassifierFree, StraightPath, Times, squared_error
+from aigc_lab.objectives.flow_matching import ClassifierFree, StraightPath, squared_error
 from aigc_lab.objectives.ode import Solver
 from aigc_lab.types import Fraction, PositiveFloat, PositiveInt
 
 
 class FlowMatching(GenerativeModule):
-    """Minimises E ||v(x_t, t) - (x_1 - (1 - σ) x_0)||² / d over noise x_0, items x_1 and times t (Lipman et al.
-    2023, equation 23). The moving average of v's weights is what is sampled and exported.
+    """Minimises E ||v(x_t, t) - (x_1 - (1 - σ) x_0)||² / d over noise x_0, items x_1 and uniform times t (Lipman
+    et al. 2023, equation 23). The moving average of v's weights is what is sampled and exported.
 
     Args:
         velocity: architecture of v.
         path: from x_0 to x_1.
-        times: law of t; those of a batch are spread evenly over it.
         solver, n_steps, guidance: of sampling, see `Flow`; with a guidance, classes are learned too.
         ema_decay: see `update_average`.
         lr: learning rate at the schedule's peak.
@@ -37,7 +36,6 @@ class FlowMatching(GenerativeModule):
         *,
         velocity: VelocityArchitecture,
         path: StraightPath,
-        times: Times,
         solver: Solver,
         n_steps: PositiveInt,
         ema_decay: Fraction,
@@ -48,7 +46,7 @@ class FlowMatching(GenerativeModule):
         super().__init__(plan)
         self.generator = Flow(spec=plan.spec, velocity=velocity, solver=solver, n_steps=n_steps, guidance=guidance)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
-        self.path, self.times, self.guidance = path, times, guidance
+        self.path, self.guidance = path, guidance
         self.ema_decay, self.lr = ema_decay, lr
 
     @property
@@ -78,7 +76,7 @@ class FlowMatching(GenerativeModule):
         items, classes = batch if isinstance(batch, LabelledImages) else (batch, None)
         x_1 = flow.real(items)
         x_0 = torch.randn_like(x_1)
-        t = self.times(stratified(torch.rand((), device=self.device), len(x_1)))
+        t = stratified(torch.rand((), device=self.device), len(x_1))
         if self.guidance is not None and classes is not None:
             hidden = torch.rand(len(classes), device=self.device) < self.guidance.dropout
             classes = classes.masked_fill(hidden, self.plan.spec.n_classes)

@@ -7,14 +7,11 @@ E[u | x_t = x]: the flow whose law at every t is that of x_t.
 Shapes: items [B, ...], times [B].
 """
 
-import math
 from dataclasses import dataclass
-from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from aigc_lab.types import Fraction, NonNegativeFloat, PositiveFloat
+from aigc_lab.types import Fraction, NonNegativeFloat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,41 +42,6 @@ class StraightPath:
 def squared_error(velocity: Tensor, u: Tensor) -> Tensor:
     """||v(x_t, t) - u||² / d of each item (equation 23): [B]."""
     return (velocity - u).square().flatten(1).mean(1)
-
-
-class Times(Protocol):
-    """The law of the times at which the velocity is learned, by its quantile function."""
-
-    def __call__(self, uniform: Tensor) -> Tensor:
-        """Numbers uniform on [0, 1) -> times in [0, 1]."""
-        ...
-
-
-@dataclass(frozen=True)
-class UniformTimes:
-    """Every time alike (Lipman et al. 2023)."""
-
-    def __call__(self, uniform: Tensor) -> Tensor:
-        """The identity."""
-        return uniform
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogitNormalTimes:
-    """t = σ(mean + sd n) with n ~ N(0, 1): more of the middle, where x_t says least of its ends (Esser et al.
-    2024, section 3.1).
-
-    Args:
-        mean, sd: of logit t; there is more noise at negative ones.
-    """
-
-    mean: float
-    sd: PositiveFloat
-
-    def __call__(self, uniform: Tensor) -> Tensor:
-        """The quantile function."""
-        normal = math.sqrt(2) * torch.erfinv((2 * uniform - 1).clamp(-1 + 1e-6, 1 - 1e-6))
-        return torch.sigmoid(self.mean + self.sd * normal)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,7 @@ from torch import Tensor
 
 from aigc_lab.objectives.flow_matching import (
     ClassifierFree,
-    LogitNormalTimes,
     StraightPath,
-    Times,
-    UniformTimes,
     squared_error,
 )
 from aigc_lab.objectives.ode import Euler, Field, Heun, Midpoint, RungeKutta4, Solver, integrate
@@ -102,18 +99,6 @@ def test_a_solver_evaluates_as_often_as_its_order_and_returns_where_it_came_from
     assert len(seen) == 100 * solver.order and min(seen) == 0 and max(seen) <= 1 + 1e-12
     back = integrate(solver, velocity, there, begin=1.0, end=0.0, n_steps=100)
     torch.testing.assert_close(back, x, rtol=0, atol=0.1 if solver.order == 1 else 2e-3)
-
-
-@pytest.mark.parametrize("times", [UniformTimes(), LogitNormalTimes(mean=-0.5, sd=1.2)], ids=["uniform", "logit"])
-def test_times_are_quantiles_of_their_law(times: Times) -> None:
-    uniform = (torch.arange(10_000) + 0.5) / 10_000
-    t = times(uniform)
-    assert t.min() >= 0 and t.max() <= 1 and (t.diff() > 0).all()
-    if isinstance(times, LogitNormalTimes):
-        logits = t.double().logit()
-        assert logits.mean().item() == pytest.approx(-0.5, abs=1e-3)
-        assert logits.std().item() == pytest.approx(1.2, rel=1e-3)
-    assert times(torch.zeros(1)).isfinite().all()
 
 
 def test_guidance_goes_on_in_the_direction_of_the_class() -> None:
