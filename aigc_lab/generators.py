@@ -320,7 +320,7 @@ class LatentVariable(NeuralGenerator):
         self.likelihood, self.latent_dim, self.emit = likelihood, latent_dim, emit
         channels, *sides = spec.shape
         self.encoder = encoder.encoder(spec.shape, 2 * latent_dim)
-        self.decoder = decoder.decoder(latent_dim, (likelihood.n_maps * channels, *sides))
+        self.decoder = decoder.decoder(latent_dim, (likelihood.n_maps(spec.vocab_size) * channels, *sides))
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x), [B, latent_dim] each."""
