@@ -206,8 +206,8 @@ class Categorical:
 
 
 def inverse(log_scale: Tensor) -> Tensor:
-    """1/scale. The scale is kept above e^-7, which is narrower than any bin of 8-bit images, and below e^7, where all
-    mass is in the outermost bins."""
+    """1/scale. The scale is kept above e^-7, which is narrower than any bin of 8-bit images, and below e^7, where
+    all mass is in the outermost bins."""
     return torch.exp(-log_scale.clamp(-7, 7))
 
 
