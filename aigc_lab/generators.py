@@ -432,6 +432,7 @@ def emitted(
 GENERATORS: Mapping[str, str] = {
     **dict.fromkeys(("Autoregressive", "PretrainedText", "Implicit", "LatentVariable"), __name__),
     "AnyOrder": "aigc_lab.any_order",
+    "Quantised": "aigc_lab.quantised",
     "Translator": "aigc_lab.translator",
 }
 """The kinds, and the module of each, which is imported when it is needed: those elsewhere build on this one."""

@@ -10,8 +10,10 @@ from aigc_lab.generators import LatentVariable
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.objectives.likelihoods import Likelihood
-from aigc_lab.objectives.variational import Bound, Draws
+from aigc_lab.objectives.variational import ELBO, Bound, Draws
 from aigc_lab.types import PositiveFloat, PositiveInt
+
+_ELBO = ELBO()
 
 
 class VAE(GenerativeModule):
@@ -22,10 +24,10 @@ class VAE(GenerativeModule):
         encoder, decoder: architectures; images in, the moments of q out, and latents in, maps out.
         likelihood: p(x | z) given the decoder's maps.
         latent_dim: size of z.
-        bound: what it is trained by.
         emit: what samples show, see `LatentVariable`.
-        conditional: on the classes of the images, see there.
         lr: learning rate at the schedule's peak.
+        bound: what it is trained by.
+        conditional: on the classes of the images, see `LatentVariable`.
     """
 
     def __init__(
@@ -35,11 +37,11 @@ class VAE(GenerativeModule):
         decoder: Architecture,
         likelihood: Likelihood,
         latent_dim: PositiveInt,
-        bound: Bound,
         emit: Literal["sample", "median"],
-        conditional: bool,
         lr: PositiveFloat,
         plan: Plan,
+        bound: Bound = _ELBO,  # what runs had before they could choose
+        conditional: bool = False,
     ) -> None:
         super().__init__(plan)
         self.generator = LatentVariable(

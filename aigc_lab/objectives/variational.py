@@ -103,8 +103,10 @@ class Draws:
 class Bound(Protocol):
     """What a variational autoencoder is trained by. Whatever it is, likelihoods are reported by a true bound."""
 
-    samples: int
-    """Draws of z for each image."""
+    @property
+    def samples(self) -> int:
+        """Draws of z for each image."""
+        ...
 
     def loss(self, draws: Draws) -> Tensor:
         """What is minimised: a mean over the batch, in nats per image."""
