@@ -159,6 +159,54 @@ def test_two_processes_keep_one_codebook_and_resume_exactly(tmp_path: Path) -> N
     assert ((run / "checkpoints/weights.safetensors").read_bytes(), (run / "metrics.csv").read_text()) == expected
 
 
+CODES_OF_DIGITS = """# @package _global_
+defaults:
+  - override /data: digits
+  - override /model: vqvae
+  - override /logger: none
+  - _self_
+model: {codes: {n_codes: 12, code_dim: 4, width: 8, blocks: 1}}
+trainer: {max_steps: 40, num_threads: 1}
+"""
+LAW_OF_CODES = """# @package _global_
+defaults:
+  - /model/codes/strided@model.codes
+  - /model/likelihood/discretised_logistic@model.likelihood
+  - override /data: digits
+  - override /model: code_transformer
+  - override /logger: none
+  - _self_
+model:
+  run: runs/codes/first
+  codes: {n_codes: 12, code_dim: 4, width: 8, blocks: 1}
+  prior: {width: 16, n_layers: 1, n_heads: 2}
+trainer: {max_steps: 40, num_threads: 1}
+claims:
+  seeds: [0]
+  quick: {seeds: [0], overrides: [trainer.max_steps=20, claims.measures.bound.importance_samples=2]}
+  first: [experiment=codes]
+  variants:
+    hardly: [trainer.max_steps=1]
+    learnt: []
+  measures:
+    bound: {_target_: aigc_lab.reproduce.bounds.HeldOutBound, importance_samples: 1}
+  judged:
+    - {quantity: bits_per_dim, variant: learnt, minus: hardly, at_most: 0, source: it learns}
+"""
+
+
+def test_an_experiment_of_two_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "conf/experiment"
+    folder.mkdir(parents=True)
+    (folder / "codes.yaml").write_text(CODES_OF_DIGITS)
+    (folder / "law.yaml").write_text(LAW_OF_CODES)
+    assert main(["reproduce", "law", "--config-dir", str(tmp_path / "conf"), "--quick"]) == 0
+    results = json.loads((folder / "law.quick.results.json").read_text())
+    assert results["claims"][0]["verdict"] == "holds"
+    assert len(list(Path("runs").glob("codes/*/run.json"))) == 1, "one first stage for both variants"
+
+
 def test_the_bound_is_a_measure(stages: tuple[Path, Path]) -> None:
     found = HeldOutBound(importance_samples=1)(Trial(0, Run.open(stages[0])))
     assert found.keys() == {"nats_per_image", "nats_error", "bits_per_dim"}
