@@ -33,7 +33,7 @@ from aigc_lab.nets.conditional import GeneratorCondition, one_hot
 from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit
-from aigc_lab.objectives.variational import gaussian_kl, gaussian_log_density, importance_weighted_bound
+from aigc_lab.objectives.variational import Draws, WeightSums
 from aigc_lab.run import Run
 from aigc_lab.types import PositiveInt
 
@@ -51,12 +51,14 @@ class LogLikelihood:
         kind: whether `nats` is log p(x) itself or a lower bound on it.
         is_estimate: whether `nats` is drawn at random around the bound: the sum over many items says something,
             the difference of two nothing.
+        draw_error: how far, [n]: its standard deviation over the draws, where it can be told from them.
     """
 
     nats: Tensor
     n_bytes: Tensor
     kind: Literal["exact", "lower bound"]
     is_estimate: bool = False
+    draw_error: Tensor | None = None
 
     def bits_per_byte(self) -> float:
         """Over the whole corpus: the sum of nats by the sum of bytes. For 8-bit pixels this is bits/dim."""
@@ -347,7 +349,12 @@ class LatentVariable(NeuralGenerator):
     Args:
         emit: `sample` draws pixels from p(x | z), the model's own law; `median` shows the middle of that law,
             which looks cleaner and is not a sample of the law whose likelihood is reported.
+        conditional: p(x | z, y) and q(z | x, y) of a class y (Sohn et al. 2015), one-hot: beside z for the
+            decoder, as maps beside the image for the encoder. p(y) is its share of the training data.
     """
+
+    decoded_at_once = 2048
+    """Images in the estimate of a likelihood, whatever the number of draws."""
 
     def __init__(
         self,
@@ -358,43 +365,72 @@ class LatentVariable(NeuralGenerator):
         likelihood: Likelihood,
         latent_dim: PositiveInt,
         emit: Literal["sample", "median"],
+        conditional: bool = False,  # what runs were before they could choose
     ) -> None:
         super().__init__(spec)
         require(spec, "image")
         likelihood.check(spec.vocab_size)
         self.likelihood, self.latent_dim, self.emit = likelihood, latent_dim, emit
+        self.conditional, n_classes = conditional, spec.n_classes if conditional else 0
         channels, *sides = spec.shape
-        self.encoder = encoder.encoder(spec.shape, 2 * latent_dim)
-        self.decoder = decoder.decoder(latent_dim, (likelihood.n_maps * channels, *sides))
+        self.encoder = encoder.encoder((channels + n_classes, *sides), 2 * latent_dim)
+        shape = (likelihood.n_maps(spec.vocab_size) * channels, *sides)
+        self.decoder = decoder.decoder(latent_dim + n_classes, shape)
 
-    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(z | x), [B, latent_dim] each."""
-        mean, log_variance = self.encoder(to_unit(pixels, self.spec.vocab_size)).chunk(2, 1)
+    @property
+    def takes_classes(self) -> bool:
+        return self.conditional
+
+    def encode(self, pixels: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | x), [B, latent_dim] each; of q(z | x, y) with classes, int64 [B]."""
+        x = to_unit(pixels, self.spec.vocab_size)
+        if self.conditional:
+            x = torch.cat([x, self._one_hot(classes)[..., None, None].expand(-1, -1, *x.shape[2:])], 1)
+        mean, log_variance = self.encoder(x).chunk(2, 1)
         return mean, log_variance
 
-    def elbo(self, pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """E_q log p(x | z), estimated with one draw z = mean + noise · sd, and KL(q || prior); [B] nats each."""
-        mean, log_variance = self.encode(pixels)
-        maps = self.decoder(mean + noise * (log_variance / 2).exp())
-        return self.likelihood.log_prob(maps, pixels, self.spec.vocab_size), gaussian_kl(mean, log_variance)
+    def decode(self, z: Tensor, classes: Tensor | None = None) -> Tensor:
+        """The maps of p(x | z), or of p(x | z, y), for latents [B, latent_dim]."""
+        return self.decoder(torch.cat([z, self._one_hot(classes)], 1) if self.conditional else z)
+
+    def _one_hot(self, classes: Tensor | None) -> Tensor:
+        assert classes is not None, "a conditional model is asked for classes"
+        return F.one_hot(classes.to(self.device), self.spec.n_classes).float()
+
+    def draws(self, pixels: Tensor, noise: Tensor, classes: Tensor | None = None) -> Draws:
+        """z = mean + noise · sd for each of k rows of noise [k, B, latent_dim], and log p(x | z) of each."""
+        mean, log_variance = self.encode(pixels, classes)
+        z, k = mean + noise * (log_variance / 2).exp(), len(noise)
+        maps = self.decode(z.flatten(0, 1), None if classes is None else classes.repeat(k))
+        log_p_x = self.likelihood.log_prob(maps, pixels.repeat(k, 1, 1, 1), self.spec.vocab_size)
+        return Draws(z, mean, log_variance, log_p_x.unflatten(0, (k, -1)))
 
     def log_weights(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        """log p(x, z) - log q(z | x) for z = mean + noise · sd, [B]."""
-        mean, log_variance = self.encode(pixels)
-        z = mean + noise * (log_variance / 2).exp()
-        log_prior = gaussian_log_density(z, 0.0, torch.zeros_like(log_variance))
-        log_p_x = self.likelihood.log_prob(self.decoder(z), pixels, self.spec.vocab_size)
-        return log_p_x + log_prior - gaussian_log_density(z, mean, log_variance)
+        """Unbiased estimates of p(x), one for each row of noise [k, B, latent_dim], as logarithms [k, B].
+
+        Of a conditional model Σ_y p(y) p(x, z_y | y) / q(z_y | x, y) over all classes.
+        """
+        if not self.conditional:
+            return self.draws(pixels, noise).log_weights()
+        shares = torch.tensor(self.spec.class_counts) / sum(self.spec.class_counts)
+        every = [
+            self.draws(pixels, noise, torch.full((len(pixels),), y)).log_weights() + math.log(share)
+            for y, share in enumerate(shares.tolist())
+            if share > 0
+        ]
+        return torch.stack(every).logsumexp(0)
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
-        levels = self.spec.vocab_size
-        maps = self.decoder(torch.randn(n, self.latent_dim, generator=rng).to(self.device))
-        draw_pixels = (
-            self.likelihood.sample(maps, levels, rng)
-            if self.emit == "sample"
-            else self.likelihood.median(maps, levels)
-        )
-        return Images(draw_pixels.to(torch.uint8).cpu(), levels)
+        return self._emit(self.decode(self._latents(n, rng)), rng)
+
+    def _draw_classes(self, classes: Tensor, rng: torch.Generator) -> Samples:
+        return self._emit(self.decode(self._latents(len(classes), rng), classes), rng)
+
+    def _latents(self, n: int, rng: torch.Generator) -> Tensor:
+        return torch.randn(n, self.latent_dim, generator=rng).to(self.device)
+
+    def _emit(self, maps: Tensor, rng: torch.Generator) -> Samples:
+        return emitted(self.likelihood, maps, self.spec.vocab_size, self.emit, rng)
 
     def sampling_parameters(self) -> Iterator[nn.Parameter]:
         return self.decoder.parameters()
@@ -403,29 +439,46 @@ class LatentVariable(NeuralGenerator):
     def log_likelihood(
         self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
     ) -> LogLikelihood:
-        """A lower bound: the ELBO with one draw per image, or the importance-weighted bound with more."""
+        """A lower bound: the ELBO with one draw per image, or the importance-weighted bound with more.
+
+        Of a conditional model it is of log p(x) = log Σ_y p(y) p(x | y), over all classes, which costs as many
+        times as much; it is the importance-weighted bound with one draw too.
+        """
         assert isinstance(batch, Images)
-        nats = []
+        nats, errors = [], []
         with evaluating(self):
             for pixels in batch.pixels.split(self.batch):
-                noise = torch.randn(importance_samples, len(pixels), self.latent_dim, generator=rng).to(
-                    self.device
-                )
-                pixels = pixels.to(self.device)
-                if importance_samples == 1:
-                    log_p_x, kl = self.elbo(pixels, noise[0])
-                    nats.append(log_p_x - kl)
-                else:
-                    weights = torch.stack([self.log_weights(pixels, draw_noise) for draw_noise in noise])
-                    nats.append(importance_weighted_bound(weights))
+                pixels, size = pixels.to(self.device), len(pixels)
+                if importance_samples == 1 and not self.conditional:
+                    noise = self._latents(size, rng)[None]
+                    nats.append(self.draws(pixels, noise).elbo())
+                    continue
+                each, sums = max(1, self.decoded_at_once // size), None
+                for k in torch.arange(importance_samples).split(each):
+                    noise = self._latents(len(k) * size, rng).view(len(k), size, -1)
+                    more = WeightSums.of(self.log_weights(pixels, noise))
+                    sums = more if sums is None else sums + more
+                assert sums is not None
+                nats.append(sums.bound())
+                errors.append(sums.draw_error())
         n_bytes = torch.tensor(batch.bytes_per_item())
-        return LogLikelihood(torch.cat(nats).double().cpu(), n_bytes, "lower bound", is_estimate=True)
+        error = torch.cat(errors).cpu() if importance_samples > 1 else None
+        return LogLikelihood(torch.cat(nats).double().cpu(), n_bytes, "lower bound", True, error)
+
+
+def emitted(
+    likelihood: Likelihood, maps: Tensor, levels: int, emit: Literal["sample", "median"], rng: torch.Generator
+) -> Images:
+    """Images of p(x | maps), drawn, or the middle of it."""
+    pixels = likelihood.sample(maps, levels, rng) if emit == "sample" else likelihood.median(maps, levels)
+    return Images(pixels.to(torch.uint8).cpu(), levels)
 
 
 GENERATORS: Mapping[str, str] = {
     **dict.fromkeys(("Autoregressive", "PretrainedText", "Implicit", "LatentVariable"), __name__),
     "AnyOrder": "aigc_lab.any_order",
     "Flow": "aigc_lab.flow",
+    "Quantised": "aigc_lab.quantised",
     "Translator": "aigc_lab.translator",
 }
 """The kinds, and the module of each, which is imported when it is needed: those elsewhere build on this one."""

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -116,6 +117,39 @@ def test_the_vaes_bounds_stand_below_the_exact_likelihood_and_reach_it(vae: Late
     assert (elbo < exact).all()
     assert (tighter > elbo).all()
     torch.testing.assert_close(tight.float(), exact, atol=0.03, rtol=0)
+
+
+def test_a_conditional_vaes_bound_is_of_the_likelihood_over_all_classes() -> None:
+    """log p(x) = log Σ_y p(y) p(x | y), each by quadrature over the latent dimension; a class may be absent."""
+    torch.manual_seed(0)
+    spec = replace(spec_of("image", (1, 1, 3), 2), n_classes=3, class_counts=(30, 0, 10))
+    settings = {"encoder": MLP(hidden=[6]), "decoder": MLP(hidden=[6]), "likelihood": Bernoulli(), "latent_dim": 1}
+    vae = LatentVariable(spec=spec, **settings, emit="sample", conditional=True)
+    for parameter in vae.decoder.parameters():
+        torch.nn.init.normal_(parameter)
+    images = every_image(2, 3)
+    z = torch.linspace(-8, 8, 4001)[:, None]
+    log_prior = torch.distributions.Normal(0, 1).log_prob(z[:, 0]) + math.log(16 / 4000)
+    p_x_given = torch.zeros(3, 8)
+    for y in (0, 2):
+        maps = vae.decode(z, torch.full((4001,), y)).detach()
+        for i, image in enumerate(images.pixels):
+            log_p = vae.likelihood.log_prob(maps, image.expand(4001, -1, -1, -1), 2)
+            p_x_given[y, i] = (log_p + log_prior).logsumexp(0).exp()
+    exact = (p_x_given * torch.tensor([[0.75], [0.0], [0.25]])).sum(0)
+    assert float(exact.sum()) == pytest.approx(1, abs=1e-4)
+
+    one = torch.stack([vae.log_likelihood(images, rng=rng(i)).nats for i in range(300)]).mean(0)
+    tight = vae.log_likelihood(images, rng=rng(), importance_samples=20_000)
+    assert (one < exact.log()).all()
+    assert tight.draw_error is not None and float(tight.draw_error.max()) < 0.03
+    assert ((tight.nats - exact.log()).abs() < 5 * tight.draw_error + 1e-3).all()
+
+    n = 20_000
+    ones = vae.sample_classes(torch.full((n,), 2), rng=rng()).pixels.flatten(1).long() @ torch.tensor([4, 2, 1])
+    assert (torch.bincount(ones, minlength=8) / n - p_x_given[2]).abs().max() < 4 * 0.5 / n**0.5
+    whole = vae.sample(n, rng=rng()).pixels.flatten(1).long() @ torch.tensor([4, 2, 1])
+    assert (torch.bincount(whole, minlength=8) / n - exact).abs().max() < 4 * 0.5 / n**0.5
 
 
 GENERATORS = {

@@ -26,11 +26,11 @@ def test_imports_go_downwards_only() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def a_run(folder: Path) -> Path:
+def a_run(folder: Path, *overrides: str, name: str = "run") -> Path:
     """As much of a run as another needs to be composed that begins as it."""
-    (folder / "run").mkdir()
-    (folder / "run/config.yaml").write_text(yaml.safe_dump({"model": Composer().train([]).model}))
-    return folder / "run"
+    (folder / name).mkdir()
+    (folder / name / "config.yaml").write_text(yaml.safe_dump({"model": Composer().train(overrides).model}))
+    return folder / name
 
 
 MODEL_OF = dict.fromkeys(("generator", "discriminator", "objective", "penalties", "augment"), "gan")
@@ -63,6 +63,8 @@ def test_every_experiment_and_every_option_composes(tmp_path: Path) -> None:
         "data/tokenizer=run": ["data.tokenizer.path=x"],
         "model=finetune": [f"model.run={run}"],
         "model=dpo": [f"model.run={run}"],
+        "model=code_transformer": [f"model.run={a_run(tmp_path, 'data=digits', 'model=vqvae', name='codes')}"],
+        "model/codes=strided": ["model=vqvae"],
         "model/adapters=lora": ["model=hf", "model.path=x"],
     }
     for group in composer.groups():

@@ -65,21 +65,27 @@ class _ExperimentSource(FileConfigSource):
 Plugins.instance().register(_ExperimentSource)
 
 
-def _model_of(run: str) -> DictConfig:
-    """`${model_of:RUN}`: a run's model, without what it was trained with on top (adapters, a run before it).
+def _model_of(run: str, part: str | None = None) -> Any:
+    """`${model_of:RUN}`: a run's model, without what it was trained with on top (adapters, a run before it), or
+    with `${model_of:RUN,KEY}` a part of it.
 
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run, or its model has no such part.
     """
     path = Path(run, "config.yaml")
     try:
         model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
         model = model.get("base", model)
-        return OmegaConf.create({str(key): value for key, value in model.items() if key != "adapters"})
+        whole = OmegaConf.create({str(key): value for key, value in model.items() if key != "adapters"})
     except FileNotFoundError:
         raise UserError(f"model.run={run}: no such run directory") from None
     except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read as a run's configuration ({_one_line(error)})") from None
+    if part is None:
+        return whole
+    if part not in whole:
+        raise UserError(f"model.run={run}: its model has no {part}")
+    return whole[part]
 
 
 OmegaConf.register_new_resolver("model_of", _model_of, replace=True)

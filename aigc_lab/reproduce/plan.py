@@ -77,7 +77,8 @@ def make_plan(
     if claims is None:
         raise UserError(f"{name} makes no claims; these do: {', '.join(composer.with_claims()) or 'none'}")
     seeds = claims.quick.seeds if quick else claims.seeds
-    before = [*(claims.first or []), *base[1:]]  # all but the experiment
+    # all but the experiment, and its claims: nobody judges the run before
+    before = [*(claims.first or []), *(o for o in base[1:] if not o.startswith("claims."))]
     first = {seed: _planned(composer, "", seed, before).config for seed in seeds if claims.first}
     trials = [
         _planned(composer, variant, seed, [*base, *overrides], first.get(seed))

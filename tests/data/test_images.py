@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
+from aigc_lab.data.binarised import Binarised
 from aigc_lab.data.images import Digits, ImageFolder, TorchvisionImages
 from aigc_lab.errors import UserError
 
@@ -123,3 +124,17 @@ def test_pictures_are_shrunk_with_antialiasing(tmp_path: Path) -> None:
         Image.fromarray(board).save(tmp_path / f"{i}.png")
     data = ImageFolder(path=str(tmp_path), size=8, channels=1, held_out=0.3, batch_size=4, levels=None)
     assert (data.real("train").pixels.float() - 127.5).abs().max() < 3
+
+
+def test_binarised_images_have_the_intensities_as_probabilities_and_are_drawn_once(digits: Digits) -> None:
+    data = Binarised(images=digits, batch_size=8, seed=0)
+    grey = digits.real("train").pixels / 16
+    binary = data.real("train").pixels
+    assert (data.spec.vocab_size, data.spec.class_counts) == (2, digits.spec.class_counts)
+    assert torch.equal(data.labels("train"), digits.labels("train"))
+    for intensity in grey.unique():
+        there = binary[grey == intensity].double()
+        error = float(intensity * (1 - intensity) / len(there)) ** 0.5  # none for black and white
+        assert float(there.mean()) == pytest.approx(float(intensity), abs=5 * error)
+    again, other = (Binarised(images=digits, batch_size=8, seed=seed) for seed in (0, 1))
+    assert again.spec.content_hash == data.spec.content_hash != other.spec.content_hash
