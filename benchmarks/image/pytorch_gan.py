@@ -50,6 +50,17 @@ SCRIPTS: dict[str, dict[str, Any]] = {
         "data": ["data=mnist"],
         "variants": {"float32": [], "+ bfloat16": BF16},
     },
+    "dcgan": {
+        "architectures": (peer_networks.GanDCGAN(folded=True), peer_networks.GanDCGAN(folded=True)),
+        "shape": (1, 32, 32),
+        "batches": 40,
+        "data": ["data=mnist32"],
+        "variants": {
+            "float32": ["model.generator.folded=false"],
+            "+ folded": [],
+            "+ bfloat16": BF16,
+        },
+    },
 }
 
 
@@ -74,8 +85,9 @@ def check(peer: Path, script: str, architectures: tuple[Architecture, Architectu
         for network in (theirs, ours):
             torch.manual_seed(0)  # dropout
             outputs.append(network(x))
-        worst = max(worst, float((outputs[0] - last(outputs[1])).abs().max()))
-        for a, b in zip(theirs.buffers(), ours.buffers(), strict=True):
+        worst = max(worst, float((outputs[0] - last(outputs[1])).detach().abs().max()))
+        statistics = ([v for k, v in n.state_dict().items() if "running" in k] for n in (theirs, ours))
+        for a, b in zip(*statistics, strict=True):
             worst = max(worst, float((a - b).abs().max()))
     return worst
 
