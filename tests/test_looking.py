@@ -171,6 +171,8 @@ def test_a_trained_vae_reconstructs_the_image_and_not_another(train: Callable[..
     real, again = cells(look("reconstruct", scene_of(generator, n=16)).picture).astype(float)
     error = np.abs(real - again).mean((1, 2))
     assert error.mean() < 0.7 * np.abs(real - np.roll(again, 1, 0)).mean()
+    hole = cells(look("inpaint", scene_of(generator, n=16)).picture).astype(float)[..., 2:6, 2:6]
+    assert np.abs(hole[0] - hole[2]).mean() < 0.7 * np.abs(hole[0] - np.roll(hole[2], 1, 0)).mean()
     a, b, c, d = cells(look("arithmetic", scene_of(generator, n=8), classes=(0, 1, 1)).picture).mean((0,))[:4]
     assert np.abs(d - a).mean() < np.abs(d - b).mean(), "0 - 1 + 1 is a 0"
     assert np.abs(b - c).mean() < np.abs(b - a).mean()
@@ -231,9 +233,10 @@ def test_a_row_for_each_class(digits: Digits) -> None:
 
 def test_style_transfer_lowers_its_loss_and_stays_a_picture() -> None:
     torch.manual_seed(0)
-    eyes = eyes_of(Conv(width=4, max_width=8).encoder((1, 8, 8), 3), 1)
+    eyes = eyes_of(Conv(width=4, max_width=8).encoder((3, 8, 8), 2).to(memory_format=torch.channels_last), 3)
     assert len(eyes.style) == 2, "8x8 and 4x4; the vector behind them takes one size only"
-    noise, stripes = torch.rand(1, 1, 40, 48, generator=rng()) - 0.5, torch.ones(1, 1, 32, 32)
+    noise = torch.rand(40, 48, 3, generator=rng()).permute(2, 0, 1)[None] - 0.5  # as files have their colours
+    stripes = torch.ones(1, 3, 32, 32)
     stripes[..., ::4] = -1
     seen: list[Tensor] = []
     picture, before, after = transfer(eyes, noise, stripes, steps=24, style_weight=100.0, watch=seen.append)

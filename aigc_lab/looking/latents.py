@@ -161,13 +161,19 @@ def search(
     """argmax_z log p(visible | z) + log p(z) of each image, [B, d]: Adam from several draws of z; the best is
     kept (Yeh et al. 2017, with the law of z in place of their discriminator; Bora et al. 2017).
 
+    Where there is an encoder, one of the starts is what it says.
+
     Args:
         pixels: levels [B, C, H, W], on the generator's device.
         visible: bool [1, 1, H, W]; what the search sees.
         n_starts, steps, lr: of the search, whose lr falls to 0 along a cosine.
     """
     repeated = pixels.repeat(n_starts, 1, 1, 1)
-    z = model.draw(len(repeated), rng).requires_grad_(True)
+    z = model.draw(len(repeated), rng)
+    if isinstance(model, Encodes):  # a start from which the likeliest is rarely far, the hole taken for black
+        with torch.no_grad():
+            z[: len(pixels)] = model.encode(torch.where(visible, pixels, 0))
+    z.requires_grad_(True)
     optimizer = torch.optim.Adam([z], lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):

@@ -176,7 +176,7 @@ def transfer(
         scales = [_scale(a, b) for a, b in zip(of_content, of_style, strict=True)]
         content_scale = _scale(wanted, last)
         grams = [gram(maps * scale) for maps, scale in zip(of_style, scales, strict=True)]
-    raw = content.clamp(-LIMIT, LIMIT).atanh().requires_grad_(True)
+    raw = content.contiguous().clamp(-LIMIT, LIMIT).atanh().requires_grad_(True)
 
     def loss_now() -> Tensor:
         layers, deep = eyes.maps(raw.tanh())
@@ -185,7 +185,7 @@ def transfer(
 
     def closure() -> Tensor:
         loss = loss_now()
-        (raw.grad,) = torch.autograd.grad(loss, raw)
+        raw.grad = torch.autograd.grad(loss, raw)[0].contiguous()  # L-BFGS takes it as one vector
         return loss
 
     before = float(loss_now().detach())
