@@ -1,5 +1,6 @@
 """The verbs. Nothing heavy is imported before a verb needs it: torch takes 3 seconds, Lightning 9."""
 
+import inspect
 import json
 import shlex
 import sys
@@ -12,6 +13,7 @@ import click
 
 from aigc_lab import __version__
 from aigc_lab.errors import UserError
+from aigc_lab.looking import LOOKS, SAMPLES
 from aigc_lab.processes import global_rank
 
 if TYPE_CHECKING:
@@ -114,6 +116,37 @@ def decoding(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+class Classes(click.ParamType):
+    """Numbers with commas between them."""
+
+    name = "A,B,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        try:
+            return value if isinstance(value, tuple) else tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"'{value}': give numbers with commas between them, e.g. 3,5,8", param, ctx)
+
+
+def of_looks(command: Callable[..., None]) -> Callable[..., None]:
+    """--what, and the options of the looks; None where not given."""
+    picture = click.Path(path_type=Path)
+    for option in reversed(
+        [
+            click.option("--what", type=click.Choice([SAMPLES, *LOOKS]), default=SAMPLES, help="See above."),
+            click.option("--classes", type=Classes(), help="Which (classes), or A - B + C (arithmetic)."),
+            click.option("--style", type=picture, metavar="FILE", help="The picture whose style it is."),
+            click.option("--content", type=picture, metavar="FILE", help="What is painted [samples of RUN]."),
+            click.option("--vgg", type=picture, metavar="FILE", help="Weights of VGG-19 [RUN's own network]."),
+            click.option("--size", type=click.IntRange(32, 2048), help="Longest side in pixels [256]."),
+            click.option("--steps", type=click.IntRange(1), help="Of painting [200]."),
+            click.option("--style-weight", type=click.FloatRange(0, min_open=True), help="Against content [100]."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 @verb()
 @click.argument("run")
 @click.option("-n", type=click.IntRange(1), help="How many samples [16; 1 with --beams].")
@@ -124,20 +157,61 @@ def decoding(command: Callable[..., None]) -> Callable[..., None]:
 @decoding
 @click.option("--beams", "n_beams", type=click.IntRange(2), help="Search for the likeliest text instead.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End a text where this would stand; may be repeated.")
-def sample(run: str, n: int | None, seed: int, output: Path | None, **text_options: Any) -> None:
-    """Sample a RUN: images as a PNG sheet, texts on the terminal and as a file."""
-    if text_options["n_beams"] and n not in (None, 1):
+@of_looks
+def sample(run: str, n: int | None, seed: int, output: Path | None, what: str, **options: Any) -> None:
+    """Sample a RUN: images as a PNG sheet, texts on the terminal and as a file.
+
+    \b
+    aigc sample RUN --what interpolate --output walk.gif
+    aigc sample RUN --what style --style painting.jpg --content photo.jpg
+
+    What there is to see of images:
+
+    \b
+    """
+    if options["n_beams"] and n not in (None, 1):
         raise UserError(f"-n {n}: a search with --beams finds one text, the likeliest; leave one of the two out")
-    if "" in text_options["stop"]:
+    if "" in options["stop"]:
         raise UserError("--stop '': an empty text stands everywhere; name one to stop at")
+    n = n or 16
     from aigc_lab.run import Run
 
+    of_text, of_look = _split_options(options, what)
+    if output is not None and output.suffix.lower() == ".gif" and not (what in LOOKS and LOOKS[what].moves):
+        moving = ", ".join(name for name, look in LOOKS.items() if look.moves)
+        raise UserError(f"--output {output}: --what {what} does not move; write a .png, or look at {moving}")
     opened = Run.open(run)
     opened.config()
     say(f"sampling {opened.path.name} (importing torch)")
-    from aigc_lab.sampling import sample_to_file
+    from aigc_lab.sampling import look_to_file, sample_to_file
 
-    print(f"samples: {sample_to_file(opened, n=n or 16, seed=seed, output=output, **text_options)}")
+    if what == SAMPLES:
+        path = sample_to_file(opened, n=n, seed=seed, output=output, **of_text)
+    else:
+        path, caption = look_to_file(opened, what=what, n=n, seed=seed, output=output, **of_look)
+        print(caption)
+    print(f"samples: {path}")
+
+
+sample.help = inspect.cleandoc(sample.help or "") + "".join(f"\n{n:12} {v.shows}" for n, v in LOOKS.items())
+
+
+def _split_options(options: dict[str, Any], what: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of texts and those of looks.
+
+    Raises:
+        UserError: one was given that this look does not take.
+    """
+    known = {name for look in LOOKS.values() for name in look.options}
+    taken = LOOKS[what].options if what in LOOKS else ()
+    of_text = {name: value for name, value in options.items() if name not in known}
+    foreign = known - set(taken) if what == SAMPLES else set(options) - set(taken)
+    if wrong := sorted(name for name in foreign if options[name] not in ("", None, ())):
+        takers = [name for name, look in LOOKS.items() if wrong[0] in look.options]
+        which = f"--what {' and '.join(takers)}" if takers else "texts"
+        flag = next(option.opts[0] for option in sample.params if option.name == wrong[0])
+        raise UserError(f"{flag}: is for {which}, not for --what {what}")
+    return of_text, {name: options[name] for name in taken}
 
 
 system_prompt = click.option("--system", metavar="TEXT", help="A system message, before everything else.")

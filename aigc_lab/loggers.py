@@ -1,10 +1,14 @@
-"""The Lightning logger that writes metrics.csv, readable while the run goes on."""
+"""The Lightning logger that writes metrics.csv, readable while the run goes on; and pictures in other loggers."""
 
 from argparse import Namespace
 from collections.abc import Mapping
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 
 from aigc_lab.files import write_atomically
@@ -47,3 +51,18 @@ class MetricsFile(Logger):
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: the configuration stands in config.yaml."""
+
+
+@singledispatch
+def log_picture(logger: Logger, picture: Image.Image, step: int) -> None:
+    """Show samples in a logger that takes pictures; nothing in others."""
+
+
+@log_picture.register
+def _(logger: TensorBoardLogger, picture: Image.Image, step: int) -> None:
+    logger.experiment.add_image("samples", np.asarray(picture), step, dataformats="HWC")
+
+
+@log_picture.register
+def _(logger: WandbLogger, picture: Image.Image, step: int) -> None:
+    logger.log_image("samples", [picture], step)

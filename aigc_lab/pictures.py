@@ -1,5 +1,6 @@
 """Sheets of images, and plots of points."""
 
+from collections.abc import Sequence
 from io import BytesIO
 
 import torch
@@ -32,6 +33,14 @@ def sheet(images: Images, *, columns: int, cell: int = 48) -> Image.Image:
 def to_png(picture: Image.Image) -> bytes:
     buffer = BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def to_gif(frames: Sequence[Image.Image], *, milliseconds: int = 80) -> bytes:
+    """An animation that repeats; each frame stays so long."""
+    buffer = BytesIO()
+    first, *others = frames
+    first.save(buffer, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
     return buffer.getvalue()
 
 

@@ -14,7 +14,8 @@ from aigc_lab.decoding import Sampling, beam_search, write
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
 from aigc_lab.generators import Autoregressive, load
-from aigc_lab.pictures import plot, sheet, to_png
+from aigc_lab.looking.scene import Scene, look
+from aigc_lab.pictures import plot, sheet, to_gif, to_png
 from aigc_lab.run import Run
 from aigc_lab.translator import Translator
 
@@ -83,6 +84,30 @@ def sample_to_file(
         )
     texts = [prompt + cut(_decode(generator, symbols), stop) for symbols in written]
     return _show(texts, texts_path)
+
+
+def look_to_file(
+    run: Run, *, what: str, n: int, seed: int, output: Path | None, **options: Any
+) -> tuple[Path, str]:
+    """Look at a run of images in one of the ways in `aigc_lab.looking.LOOKS`, and write what there is to see.
+
+    Args:
+        output: a PNG, or a GIF of what moves; None: a PNG below RUN/samples.
+        options: of the look; None where not given.
+
+    Returns:
+        The file, and a line that says what it shows.
+
+    Raises:
+        UserError: the run has not what this needs, or an option is wrong.
+    """
+    scene = Scene(load(run.path), run.config().data, run.config().paths.cache, n, seed)
+    view = look(what, scene, **{name: value for name, value in options.items() if value is not None})
+    path = output or run.samples / f"{what}-seed{seed}-n{n}.png"
+    if output is None:
+        run.samples.mkdir(exist_ok=True)
+    _write(path, to_gif(view.frames) if path.suffix.lower() == ".gif" else to_png(view.picture))
+    return path, view.caption
 
 
 def _refuse(why: str, **options: Any) -> None:

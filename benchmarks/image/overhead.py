@@ -2,10 +2,10 @@
 
 python benchmarks/image/overhead.py [--rounds 5] [--steps 60] [--size 32] [--device cpu] [--precision 32-true]
 
-The lab's DCGAN pair, the hinge game, batches of 64 images of MNIST resized to squares, Adam; the bare loop has its
-images in memory, too, and keeps no average of weights, logs nothing and saves nothing. Rounds in turn, medians over
-the steps of a round; images a second are the lab's. With --device cuda the share of the peak is of dense
-bfloat16 (--peak, in TFLOP/s; 989 for an H100). Needs AIGC_DATA. The last line is JSON.
+The lab's DCGAN pair, the hinge game, batches of 64 images of MNIST resized to squares, Adam. The bare loop has its
+images in memory, too, keeps no average of weights, logs nothing and saves nothing. Rounds in turn, medians over the
+steps of a round; images a second are the lab's. With --device cuda the share of the chip's peak is of dense bfloat16
+(--peak, in TFLOP/s; 989 for an H100). Needs AIGC_DATA. The last line is JSON.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def lab(root: Path, options: argparse.Namespace) -> list[float]:
         overrides += [f"trainer.max_steps={options.steps}", f"trainer.precision={options.precision}"]
         overrides += ["trainer.accelerator=gpu"] if options.device == "cuda" else []
         config = Composer(str(HERE / "conf")).train([*overrides, f"paths.runs_dir={folder}"])
-        GAN.on_train_batch_start = timed  # type: ignore[method-assign]
+        GAN.on_train_batch_start = timed  # type: ignore[method-assign, assignment]
         try:
             train(config, [])
         finally:

@@ -135,6 +135,11 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> list[Evaluated]:
             (folder.parent / sibling).mkdir()
             (folder.parent / sibling / "config.yaml").write_text(text)
         run.metrics_path.write_text("step,metric,value\n0,train/loss,2.5\n9,train/loss,nan\n19,train/loss,1.5\n")
+        if model == "gan":
+            run.samples.mkdir()
+            for step in (100, 200, 300, 400, 500):
+                (run.samples / f"step_{step:08d}.png").write_bytes(picture if step < 500 else b"<script>")
+            (run.samples / "step_x.png").write_bytes(picture)
         made.append(Evaluated(name, run, Result(harness.scores(name, quality), exhibit), harness))  # type: ignore[arg-type]
     return made
 
@@ -202,6 +207,13 @@ def test_secrets_are_not_shown(html: str) -> None:
 def test_a_card_says_of_how_many_runs_its_own_is_one(html: str) -> None:
     """Half-created runs do not count, one whose configuration cannot be read does."""
     assert Outline(html).text.count("one of 2 run(s)") == 3
+
+
+def test_the_progress_of_a_run_is_its_first_its_middle_and_its_last_sheet(html: str) -> None:
+    """Where they are pictures."""
+    strip = re.findall(r'<figure class="progress"><img [^>]*src="data:image/png;base64,[^"]*"', html)
+    assert len(strip) == 2 and "after 100 batches" in html and "after 300 batches" in html
+    assert "after 500 batches" not in html, "no picture"
 
 
 def test_a_reader_of_any_kind_finds_the_way(html: str) -> None:

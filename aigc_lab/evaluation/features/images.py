@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from aigc_lab.data import Dataset
 from aigc_lab.data.samples import Images, Samples
+from aigc_lab.data.spec import DataSpec
 from aigc_lab.data.splits import content_hash
 from aigc_lab.data.stream import items
 from aigc_lab.errors import UserError
@@ -86,16 +87,7 @@ class ImageClassifier:
         Raises:
             UserError: the data has fewer than two classes.
         """
-        spec, labels = dataset.spec, dataset.labels("train")
-        if labels is None or spec.n_classes < 2:
-            raise UserError(f"{spec.name} has no classes to train a classifier on")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            architecture = Conv(width=self.width, max_width=4 * self.width)
-            network = _fast(_Classifier(architecture, spec.shape, self.dim, spec.n_classes))
-        key = content_hash(spec.content_hash, repr(sorted(asdict(self).items())), _VERSION)
-        cached = cache_dir / "features" / f"classifier-{key[:16]}.safetensors"
-        train_once(network, cached, lambda: self._train(network, dataset, labels))
+        network = self.network(dataset, cache_dir)
         digest = hash_of(network)
         head = network.head.double()
 
@@ -104,6 +96,27 @@ class ImageClassifier:
             return head(points).softmax(-1)
 
         return Features(f"classifier{self.dim}", digest, _image_features(network.features), classify)
+
+    def network(self, dataset: Dataset, cache_dir: Path) -> "_Classifier":
+        """The network itself, trained or read from the cache: its `features` are what `fit` extracts.
+
+        Raises:
+            UserError: the data has fewer than two classes.
+        """
+        spec, labels = dataset.spec, dataset.labels("train")
+        if labels is None or spec.n_classes < 2:
+            raise UserError(f"{spec.name} has no classes to train a classifier on")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            architecture = Conv(width=self.width, max_width=4 * self.width)
+            network = _fast(_Classifier(architecture, spec.shape, self.dim, spec.n_classes))
+        train_once(network, self.cached(spec, cache_dir), lambda: self._train(network, dataset, labels))
+        return network
+
+    def cached(self, spec: DataSpec, cache_dir: Path) -> Path:
+        """Where it is once it has been trained on this data."""
+        key = content_hash(spec.content_hash, repr(sorted(asdict(self).items())), _VERSION)
+        return cache_dir / "features" / f"classifier-{key[:16]}.safetensors"
 
     def _train(self, network: "_Classifier", dataset: Dataset, labels: Tensor) -> None:
         images = dataset.real("train")

@@ -16,6 +16,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from aigc_lab import __version__
 from aigc_lab.data.samples import Images, Texts
@@ -39,6 +40,8 @@ from aigc_lab.run import Run, git_state
 from aigc_lab.scores import Score
 
 N_REAL_TEXTS = 2
+SHEET_SIDE = 1024
+"""Pixels at most, of the sheets of a run's progress."""
 N_MARKS = 8
 """Colours, dashes and markers that the style sheet and the template tell apart."""
 
@@ -66,6 +69,7 @@ class Card:
     Attributes:
         mark: its colour, dash and marker in every chart.
         facts: key of a phrase -> value.
+        progress: sheets that were logged through training, each after so many batches.
     """
 
     name: str
@@ -77,6 +81,7 @@ class Card:
     texts: Sequence[TextPair]
     safety: Safety | None
     curves: Sequence[Chart]
+    progress: Sequence[tuple[int, Picture]]
 
 
 @dataclass(frozen=True)
@@ -294,6 +299,7 @@ def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int
         exhibit.texts,
         exhibit.safety,
         _curves(subject.run) if subject.run else [],
+        _progress(subject.run) if subject.run else [],
     )
 
 
@@ -371,6 +377,25 @@ def _curves(run: Run) -> list[Chart]:
         axes = Axis(0, max(steps), form="{:.0f}".format), Axis.around(values)
         charts.append(Chart("curve", *axes, series, title=quantity))
     return charts
+
+
+def _progress(run: Run) -> list[tuple[int, Picture]]:
+    """The first, the middle and the last of the sheets that `callbacks=pictures` has left, drawn anew: what stands
+    in a run directory may be anything. What cannot be read is left out."""
+    steps = {path.stem.removeprefix("step_"): path for path in sorted(run.samples.glob("step_*.png"))}
+    paths = [(int(step), path) for step, path in steps.items() if step.isdecimal()]
+    chosen = sorted({0, len(paths) // 2, len(paths) - 1}) if paths else []
+    found = []
+    for step, path in (paths[i] for i in chosen):
+        try:
+            with Image.open(path, formats=["PNG"]) as image:
+                image.thumbnail((SHEET_SIDE, SHEET_SIDE))
+                picture = Picture.of(to_png(image.convert("RGB")))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+        assert picture is not None
+        found.append((step, picture))
+    return found
 
 
 def _differences(evaluated: Sequence[Evaluated], labels: Mapping[str, str]) -> dict[str, Any] | None:

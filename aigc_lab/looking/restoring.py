@@ -1,0 +1,98 @@
+"""Held-out images, and what a generator makes of them or of a part of them."""
+
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from aigc_lab.any_order import AnyOrder
+from aigc_lab.data.samples import Images
+from aigc_lab.generators import Autoregressive, NeuralGenerator
+from aigc_lab.looking.latents import Encodes, latent_model, pictures, search
+from aigc_lab.looking.scene import Scene, View, beside
+
+COMPLETIONS = 3
+"""Of each image, where they are drawn and not searched."""
+
+
+def reconstruct(scene: Scene) -> View:
+    """n held-out images above the pictures of their latents: the encoder's, or those that a search finds."""
+    images, model = scene.held_out(), scene.latents
+    pixels = images.pixels.to(scene.generator.device)
+    if isinstance(model, Encodes):
+        with torch.inference_mode():
+            z, how = model.encode(pixels), "the encoder's latents"
+    else:
+        z, how = search(model, pixels, _everything(pixels), rng=scene.rng()), "latents found by gradient descent"
+    again = pictures(model, z)
+    error = ((again.pixels.double() - images.pixels.double()) / (images.levels - 1)).square().mean().sqrt()
+    caption = f"held-out images above the pictures of {how}; they differ by {float(error):.3f} of the range (rms)"
+    return View(beside([images, again]), caption)
+
+
+def inpaint(scene: Scene) -> View:
+    """n held-out images, the same with a hole, and the hole filled; what is visible stays as it is."""
+    images = scene.held_out()
+    visible, filled, how = fill(scene.generator, images, scene.rng())
+    holed = torch.where(visible, images.pixels, images.levels // 2)
+    rows = [images, Images(holed, images.levels)]
+    rows += [Images(torch.where(visible, images.pixels, part.pixels), images.levels) for part in filled]
+    return View(beside(rows), f"held-out images, with a hole, and {how}")
+
+
+@singledispatch
+def fill(generator: NeuralGenerator, images: Images, rng: torch.Generator) -> tuple[Tensor, list[Images], str]:
+    """What stays visible, bool [1, 1, H, W], whole images for what does not, and how they came about.
+
+    With latents, a square of half the side is filled with the picture of the likeliest latent.
+    """
+    model = latent_model(generator)
+    assert model is not None
+    *_, height, width = images.pixels.shape
+    visible = torch.ones(1, 1, height, width, dtype=torch.bool)
+    visible[..., height // 4 : height - height // 4, width // 4 : width - width // 4] = False
+    device = generator.device
+    z = search(model, images.pixels.to(device), visible.to(device), rng=rng)
+    return visible, [pictures(model, z)], "filled by the likeliest latent given what is visible"
+
+
+@fill.register
+def _(generator: Autoregressive, images: Images, rng: torch.Generator) -> tuple[Tensor, list[Images], str]:
+    """The lower half is drawn given the upper, from the model's own law."""
+    visible, given = _upper_half(images)
+    rest = generator.spec.length - given.shape[1]
+    drawn = [generator.continue_symbols(given, rest, rng=rng) for _ in range(COMPLETIONS)]
+    return visible, [_decode(generator, symbols) for symbols in drawn], _HALVES
+
+
+@fill.register
+def _(generator: AnyOrder, images: Images, rng: torch.Generator) -> tuple[Tensor, list[Images], str]:
+    visible, given = _upper_half(images)
+    rest = generator.spec.length - given.shape[1]
+    drawn = []
+    for _ in range(COMPLETIONS):
+        seeds = torch.randint(2**62, (len(images),), generator=rng).tolist()
+        with torch.inference_mode():
+            lower = generator.fill(given, rest, [torch.Generator().manual_seed(seed) for seed in seeds])
+        drawn.append(torch.cat([given, lower], 1))
+    return visible, [_decode(generator, symbols) for symbols in drawn], _HALVES
+
+
+_HALVES = f"{COMPLETIONS} lower halves drawn given the upper ones"
+
+
+def _upper_half(images: Images) -> tuple[Tensor, Tensor]:
+    """Which pixels it has, bool [1, 1, H, W], and its symbols [n, P]."""
+    *_, height, width = images.pixels.shape
+    visible = (torch.arange(height) < height // 2)[None, None, :, None].expand(1, 1, height, width)
+    return visible, images.pixels[:, :, : height // 2].flatten(1).long()
+
+
+def _everything(pixels: Tensor) -> Tensor:
+    return torch.ones(1, 1, *pixels.shape[2:], dtype=torch.bool, device=pixels.device)
+
+
+def _decode(generator: NeuralGenerator, symbols: Tensor) -> Images:
+    images = generator.spec.decode(symbols)
+    assert isinstance(images, Images)
+    return images

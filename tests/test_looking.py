@@ -1,0 +1,258 @@
+"""What `aigc sample --what` shows is what it says."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import train_these
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from aigc_lab.cli import main
+from aigc_lab.config.compose import Composer
+from aigc_lab.config.targets import build
+from aigc_lab.data.images import Digits
+from aigc_lab.data.samples import Images, Samples
+from aigc_lab.generators import Implicit, NeuralGenerator, load
+from aigc_lab.looking import LOOKS
+from aigc_lab.looking.latents import LAWS, latent_model, lerp, search, slerp
+from aigc_lab.looking.scene import Scene, look
+from aigc_lab.looking.style import eyes_of, transfer
+from aigc_lab.nets.conv import Conv
+from aigc_lab.nets.mlp import MLP
+
+STEP = 8 * 6 + 2
+"""Pixels from one 8x8 image of a sheet to the next."""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Digits:
+    return build(Composer().train(["data=digits", "model=gan"]).data)
+
+
+def scene_of(generator: NeuralGenerator, n: int = 4) -> Scene:
+    return Scene(generator, Composer().train(["data=digits", "model=gan"]).data, Path("cache"), n, 0)
+
+
+def cells(picture: Image.Image) -> np.ndarray:
+    """The grey 8x8 images of a sheet, [rows, columns, 8, 8]."""
+    x = np.array(picture.convert("L"))[2:, 2:]
+    rows, columns = x.shape[0] // STEP, x.shape[1] // STEP
+    return x.reshape(rows, STEP, columns, STEP).transpose(0, 2, 1, 3)[:, :, :48:6, :48:6]
+
+
+def shades(images: Samples) -> np.ndarray:
+    """Grey 8x8 images as `cells` has them, [n, 8, 8]."""
+    assert isinstance(images, Images)
+    return images.to_uint8()[:, 0].numpy()
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 50), st.floats(0, 1), st.integers(0, 99))
+def test_slerp_stays_on_the_sphere_and_turns_evenly(d: int, t: float, seed: int) -> None:
+    a, b = nn.functional.normalize(torch.randn(2, 3, d, generator=rng(seed), dtype=torch.double), dim=-1)
+    between = slerp(a, b, t)
+    assert_close(between.norm(dim=1), torch.ones(3, dtype=torch.double))
+    turned = torch.cosine_similarity(a, between).clamp(-1, 1).arccos()
+    assert_close(turned, t * torch.cosine_similarity(a, b).arccos(), rtol=0, atol=1e-6)
+    assert_close(slerp(a, b, 0.0), a)
+    assert_close(slerp(a, b, 1.0), b)
+    assert_close(slerp(a, 2 * a, t), lerp(a, 2 * a, t))  # in one direction there is no angle
+
+
+def test_each_family_shows_what_it_can(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows and columns of every picture for n = 3; for the others, one line with those that there are."""
+    always = {"grid": (1, 3), "neighbours": (2, 3)}
+    of_latents = {"interpolate": (3, 9), "truncate": (6, 3), "arithmetic": (3, 4), "reconstruct": (2, 3)}
+    expected = {
+        "gan": always | of_latents | {"inpaint": (3, 3)},
+        "vae": always | of_latents | {"inpaint": (3, 3)},
+        "pixels": always | {"inpaint": (5, 3)},
+        "text": {},
+    }
+    for family, looks in expected.items():
+        run = trained[family]
+        for what, (rows, columns) in looks.items():
+            capsys.readouterr()
+            assert main(["sample", str(run), "--what", what, "-n", "3"]) == 0
+            caption, line = capsys.readouterr().out.splitlines()
+            assert caption and line == f"samples: {run / 'samples' / what}-seed0-n3.png"
+            with Image.open(run / f"samples/{what}-seed0-n3.png") as picture:
+                assert picture.size == (columns * STEP + 2, rows * STEP + 2), (family, what)
+        for what in set(LOOKS) - set(looks) - {"style"}:
+            assert main(["sample", str(run), "--what", what]) == 2
+            error = capsys.readouterr().err.splitlines()[-1]
+            assert error.startswith(f"aigc: --what {what}: ") and all(able in error for able in looks)
+
+
+def test_a_walk_can_be_an_animation(trained: dict[str, Path]) -> None:
+    assert main(["sample", str(trained["gan"]), "--what", "interpolate", "-n", "2", "--output", "walk.gif"]) == 0
+    with Image.open("walk.gif") as animation:
+        assert animation.format == "GIF" and animation.size == (2 * STEP + 2, STEP + 2)
+        assert getattr(animation, "n_frames", 1) > 24, "there and back"
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ("--what grid --output x.gif", "--what grid does not move; write a .png, or look at interpolate"),
+        ("--output x.gif", "--what samples does not move"),
+        ("--what grid --classes 1", "--classes: is for --what arithmetic and classes, not for --what grid"),
+        ("--classes 1", "--classes: is for --what arithmetic and classes, not for --what samples"),
+        ("--what inpaint --prompt x", "--prompt: is for texts, not for --what inpaint"),
+        ("--what inpaint --beams 3", "--beams: is for texts"),
+        ("--what arithmetic --classes 1,x", "'1,x': give numbers with commas between them"),
+        ("--what arithmetic --classes 1,2", "--classes 1,2: give three of the classes 0 to 9"),
+        ("--what arithmetic --classes 1,2,10", "--classes 1,2,10: give three of the classes 0 to 9"),
+        ("--what nothing", "'nothing' is not one of 'samples', 'grid'"),
+        ("--what style", "give the picture whose style it is with --style FILE"),
+        ("--what style --style none.png", "--style none.png: no such file"),
+        ("--what style --style text.txt", "--style text.txt: not a picture that can be read"),
+        ("--what style --style dot.png", "dot.png: a picture of 9x9; sides of at least 32"),
+        ("--what style --style black.png", "no convolutions to see with; give --vgg FILE"),
+        ("--what style --style black.png --vgg text.txt", "--vgg text.txt: no weights of torchvision's VGG-19"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    options: str, says: str, trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("text.txt").write_text("no picture")
+    Image.new("L", (9, 9)).save("dot.png")
+    Image.new("L", (40, 40)).save("black.png")
+    assert main(["sample", str(trained["vae"]), *options.split()]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("...")]
+    assert len(errors) == 1 and says in errors[0]
+    assert not list(Path().glob("x.*"))
+
+
+def test_walks_begin_and_end_with_samples(trained: dict[str, Path]) -> None:
+    generator = load(trained["gan"])
+    samples = shades(generator.sample(6, rng=rng()))
+    walked = cells(look("interpolate", scene_of(generator, n=3)).picture)
+    assert (walked[:, 0] == samples[:3]).all() and (walked[:, -1] == samples[3:]).all()
+    truncated = cells(look("truncate", scene_of(generator, n=6)).picture)
+    assert (truncated[0] == samples).all(), "psi = 1 changes nothing"
+    assert (truncated[-1] == truncated[-1, 0]).all(), "psi = 0 is one picture"
+    assert (cells(look("grid", scene_of(generator, n=6)).picture)[0] == samples).all()
+
+
+@pytest.mark.parametrize("latent", ["normal", "uniform"])
+def test_a_search_finds_the_images_that_a_generator_made(latent: str, digits: Digits) -> None:
+    """Of one half it guesses the other; and it finds no latent that cannot be drawn."""
+    torch.manual_seed(0)
+    generator = Implicit(spec=digits.spec, generator=MLP(hidden=[16]), latent_dim=2, latent=latent).eval()  # type: ignore[arg-type]
+    model, made = latent_model(generator), generator.sample(8, rng=rng(3))
+    assert model is not None and isinstance(made, Images)
+    visible = (torch.arange(8) < 4)[None, None, :, None].expand(1, 1, 8, 8)
+    z = search(model, made.pixels, visible, rng=rng())
+    assert_close(z, LAWS[latent].nearest(z))
+    with torch.no_grad():
+        hidden = (model.picture(z) + 1) * 8 * ~visible
+    real = made.pixels * ~visible
+    assert (hidden - real).abs().mean() < (hidden - real.roll(1, 0)).abs().mean() / 4
+
+
+def test_a_trained_vae_reconstructs_the_image_and_not_another(train: Callable[..., Path]) -> None:
+    generator = load(train("vae", "trainer.max_steps=400", "data.batch_size=64", "model.lr=1e-2"))
+    real, again = cells(look("reconstruct", scene_of(generator, n=16)).picture).astype(float)
+    error = np.abs(real - again).mean((1, 2))
+    assert error.mean() < 0.7 * np.abs(real - np.roll(again, 1, 0)).mean()
+    hole = cells(look("inpaint", scene_of(generator, n=16)).picture).astype(float)[..., 2:6, 2:6]
+    assert np.abs(hole[0] - hole[2]).mean() < 0.7 * np.abs(hole[0] - np.roll(hole[2], 1, 0)).mean()
+    a, b, c, d = cells(look("arithmetic", scene_of(generator, n=8), classes=(0, 1, 1)).picture).mean((0,))[:4]
+    assert np.abs(d - a).mean() < np.abs(d - b).mean(), "0 - 1 + 1 is a 0"
+    assert np.abs(b - c).mean() < np.abs(b - a).mean()
+
+
+@pytest.mark.parametrize("family", ["vae", "pixels"])
+def test_filling_a_hole_leaves_the_rest(family: str, trained: dict[str, Path]) -> None:
+    real, holed, *filled = cells(look("inpaint", scene_of(load(trained[family]), n=5)).picture)
+    visible = (real == holed).all(0)
+    assert 16 <= visible.sum() <= 56
+    for image in filled:
+        assert (image[:, visible] == real[:, visible]).all() and (image != holed).any((1, 2)).all()
+    if family == "pixels":
+        assert visible[:4].all() and not visible[4:].all()
+        assert len(filled) == 3 and (filled[0] != filled[1]).any(), "drawn, not searched"
+
+
+class Copycat(NeuralGenerator):
+    """The first training images; of a class, its own."""
+
+    def __init__(self, digits: Digits, *, knows_classes: bool) -> None:
+        super().__init__(digits.spec)
+        self.digits, self.knows_classes, self.weight = digits, knows_classes, nn.Parameter(torch.zeros(1))
+
+    @property
+    def takes_classes(self) -> bool:
+        return self.knows_classes
+
+    def _draw(self, n: int, rng: torch.Generator) -> Images:
+        return self.digits.real("train")[:n]
+
+    def _draw_classes(self, classes: Tensor, rng: torch.Generator) -> Images:
+        labels = self.digits.labels("train")
+        return self.digits.real("train")[torch.stack([(labels == c).nonzero()[0, 0] for c in classes])]
+
+    def log_likelihood(self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1) -> None: ...
+
+
+def test_copies_stand_above_themselves(digits: Digits) -> None:
+    scene = scene_of(Copycat(digits, knows_classes=False), n=20)
+    view = look("neighbours", scene)
+    above, below = (
+        cells(view.picture)[[0, 2]].reshape(2, -1, 8, 8)[:, :16],
+        cells(view.picture)[[1, 3]].reshape(2, -1, 8, 8)[:, :16],
+    )
+    assert (above == below).all() and "20 of 20 are copies" in view.caption
+    assert (cells(view.picture)[2:, 4:] == 255).all(), "the second block has four columns"
+
+
+def test_a_row_for_each_class(digits: Digits) -> None:
+    scene = scene_of(Copycat(digits, knows_classes=True), n=3)
+    assert cells(look("classes", scene).picture).shape[:2] == (10, 3)
+    rows = cells(look("classes", scene, classes=(7, 2)).picture)
+    real, labels = shades(digits.real("train")), digits.labels("train")
+    for row, label in zip(rows, (7, 2), strict=True):
+        assert (row == real[(labels == label).nonzero()[0, 0]]).all()
+
+
+def test_style_transfer_lowers_its_loss_and_stays_a_picture() -> None:
+    torch.manual_seed(0)
+    eyes = eyes_of(Conv(width=4, max_width=8).encoder((3, 8, 8), 2).to(memory_format=torch.channels_last), 3)
+    assert len(eyes.style) == 2, "8x8 and 4x4; the vector behind them takes one size only"
+    noise = torch.rand(40, 48, 3, generator=rng()).permute(2, 0, 1)[None] - 0.5  # as files have their colours
+    stripes = torch.ones(1, 3, 32, 32)
+    stripes[..., ::4] = -1
+    seen: list[Tensor] = []
+    picture, before, after = transfer(eyes, noise, stripes, steps=24, style_weight=100.0, watch=seen.append)
+    assert after < before / 2 and picture.shape == noise.shape and picture.abs().max() <= 1
+    assert len(seen) == 12
+    same, nothing, still = transfer(eyes, stripes * 0.9, stripes * 0.9, steps=2, style_weight=100.0)
+    assert nothing < 1e-6 and still < 1e-6
+    assert_close(same, stripes * 0.9, rtol=0, atol=1e-3)
+
+
+def test_samples_painted_in_a_style(tmp_path: Path) -> None:
+    """By the run's own encoder, whatever the size of the picture."""
+    conv = ["model/encoder=conv", "model.encoder.width=4", "model.encoder.max_width=8", "data.batch_size=8"]
+    run = train_these(tmp_path / "runs", ["data=digits", "model=vae", *conv, "trainer.max_steps=2"])
+    Image.effect_noise((40, 40), 80).save("noise.png")
+    command = ["sample", str(run), "--what", "style", "--style", "noise.png", "-n", "4", "--steps", "2"]
+    assert main([*command, "--output", "painted.png"]) == 0
+    with Image.open("painted.png") as picture:
+        assert picture.mode == "L" and picture.size == (2 * STEP + 2, 2 * STEP + 2)
