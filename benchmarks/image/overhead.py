@@ -3,8 +3,8 @@
 python benchmarks/image/overhead.py [--rounds 5] [--steps 60] [--size 32] [--device cpu] [--precision 32-true]
 
 The lab's DCGAN pair, the hinge game, batches of 64 images of MNIST resized to squares, Adam. The bare loop has its
-images in memory, too, keeps no average of weights, logs nothing and saves nothing. Rounds in turn, medians over the
-steps of a round; images a second are the lab's. With --device cuda the share of the chip's peak is of dense bfloat16
+images in memory, too, keeps no average, logs nothing and saves nothing. Rounds in turn, medians over the
+steps of a round; images a second are the lab's. With --device cuda the share of the peak is of dense bfloat16
 (--peak, in TFLOP/s; 989 for an H100). Needs AIGC_DATA. The last line is JSON.
 """
 
