@@ -5,8 +5,8 @@ python benchmarks/text/nanogpt.py --peer DIR [--rounds 3]
 
 nanoGPT trains 4 layers, 4 heads, 128 wide for 2,000 batches of 12 x 64 characters, as its README says; T is what
 the command takes from its first batch on. Ours is timed twice, once for two batches, which is start-up and
-compilation, and the rest is training. The likelihood is of the full validation split. Needs AIGC_DATA. The last
-line is JSON.
+compilation, and the rest is training. Then ours has as many steps as fit into T. Likelihoods of ours are of the
+full validation split. Needs AIGC_DATA. The last line is JSON.
 """
 
 import argparse
@@ -32,6 +32,10 @@ RECIPE = (
     "--device=cpu --compile=False --eval_iters=20 --log_interval=100 --block_size=64 --batch_size=12 --n_layer=4 "
     "--n_head=4 --n_embd=128 --max_iters=2000 --lr_decay_iters=2000 --dropout=0.0"
 )
+
+
+STEPS = 250
+"""Of text/shakespeare_char_cpu."""
 
 
 def theirs(peer: Path, text: Path) -> dict[str, float]:
@@ -95,7 +99,10 @@ if __name__ == "__main__":
         )
         ratio = peer["seconds"] / mine["seconds"]
         print(f"round {seed}: nanoGPT {peer}, ours {mine}, T / ours {ratio:.1f}", flush=True)
-        rounds.append({"nanogpt": peer, "ours": mine, "ratio": ratio})
+        steps = round(STEPS * ratio)
+        at_t = ours(root, seed, *arguments.overrides, f"trainer.max_steps={steps}")
+        print(f"round {seed}: ours with {steps} steps {at_t}", flush=True)
+        rounds.append({"nanogpt": peer, "ours": mine, "ratio": ratio, "at_t": at_t, "steps_at_t": steps})
     summary = {"ratio": statistics.median(r["ratio"] for r in rounds)}
     machine = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     print(json.dumps({"benchmark": "nanogpt", **summary, "rounds": rounds, **machine}))
