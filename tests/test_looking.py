@@ -208,6 +208,9 @@ class Copycat(NeuralGenerator):
         labels = self.digits.labels("train")
         return self.digits.real("train")[torch.stack([(labels == c).nonzero()[0, 0] for c in classes])]
 
+    def reconstruct(self, batch: Images) -> Images:
+        return Images(batch.pixels.flip(3), batch.levels)
+
     def log_likelihood(self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1) -> None: ...
 
 
@@ -220,6 +223,11 @@ def test_copies_stand_above_themselves(digits: Digits) -> None:
     )
     assert (above == below).all() and "20 of 20 are copies" in view.caption
     assert (cells(view.picture)[2:, 4:] == 255).all(), "the second block has four columns"
+
+
+def test_a_generator_may_reconstruct_in_its_own_way(digits: Digits) -> None:
+    real, again = cells(look("reconstruct", scene_of(Copycat(digits, knows_classes=False), n=5)).picture)
+    assert (again == real[..., ::-1]).all()
 
 
 def test_a_row_for_each_class(digits: Digits) -> None:

@@ -34,7 +34,9 @@ LOOKS: Mapping[str, Look] = {
     "interpolate": Look("walks.interpolate", "from one latent to another, a walk a row", "latents", moves=True),
     "truncate": Look("walks.truncate", "latents pulled to their mean, a row for each psi", "latents", moves=True),
     "arithmetic": Look("walks.arithmetic", "latents A - B + C", "latents", ("classes",)),
-    "reconstruct": Look("restoring.reconstruct", "held-out images above what the latents make of them", "latents"),
+    "reconstruct": Look(
+        "restoring.reconstruct", "held-out images above what their latents or codes say", "reconstruction"
+    ),
     "inpaint": Look("restoring.inpaint", "held-out images with a hole, and filled in", "completion"),
     "classes": Look("drawn.classes", "a row of samples for each class", "classes", ("classes",)),
     "neighbours": Look("drawn.neighbours", "samples above the nearest training images"),

@@ -86,6 +86,15 @@ class Encodes(Protocol):
         ...
 
 
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A generator that keeps what it has seen of an image in other things than z (codes)."""
+
+    def reconstruct(self, batch: Images) -> Images:
+        """What is left of images behind the bottleneck."""
+        ...
+
+
 class _OfImplicit:
     """A GAN's generator."""
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from aigc_lab.any_order import AnyOrder
 from aigc_lab.data.samples import Images
 from aigc_lab.generators import Autoregressive, NeuralGenerator
-from aigc_lab.looking.latents import Encodes, latent_model, pictures, search
+from aigc_lab.looking.latents import Encodes, Reconstructs, latent_model, pictures, search
 from aigc_lab.looking.scene import Scene, View, beside
 
 COMPLETIONS = 3
@@ -17,17 +17,22 @@ COMPLETIONS = 3
 
 def reconstruct(scene: Scene) -> View:
     """n held-out images above the pictures of their latents: the encoder's, or those that a search finds."""
-    images, model = scene.held_out(), scene.latents
-    pixels = images.pixels.to(scene.generator.device)
-    if isinstance(model, Encodes):
-        with torch.inference_mode():
-            z, how = model.encode(pixels), "the encoder's latents"
-    else:
-        z, how = search(model, pixels, _everything(pixels), rng=scene.rng()), "latents found by gradient descent"
-    again = pictures(model, z)
+    images = scene.held_out()
+    again, how = _reconstructed(scene, images)
     error = ((again.pixels.double() - images.pixels.double()) / (images.levels - 1)).square().mean().sqrt()
     caption = f"held-out images above the pictures of {how}; they differ by {float(error):.3f} of the range (rms)"
     return View(beside([images, again]), caption)
+
+
+def _reconstructed(scene: Scene, images: Images) -> tuple[Images, str]:
+    if isinstance(scene.generator, Reconstructs):
+        return scene.generator.reconstruct(images), "their codes"
+    model, pixels = scene.latents, images.pixels.to(scene.generator.device)
+    if isinstance(model, Encodes):
+        with torch.inference_mode():
+            return pictures(model, model.encode(pixels)), "the encoder's latents"
+    z = search(model, pixels, _everything(pixels), rng=scene.rng())
+    return pictures(model, z), "latents found by gradient descent"
 
 
 def inpaint(scene: Scene) -> View:

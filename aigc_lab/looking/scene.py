@@ -21,7 +21,7 @@ from aigc_lab.errors import UserError
 from aigc_lab.evaluation.features import ImageClassifier
 from aigc_lab.generators import Autoregressive, NeuralGenerator
 from aigc_lab.looking import LOOKS, SAMPLES
-from aigc_lab.looking.latents import LatentModel, latent_model
+from aigc_lab.looking.latents import LatentModel, Reconstructs, latent_model
 from aigc_lab.pictures import sheet
 
 COLUMNS = 16
@@ -153,6 +153,7 @@ def _continues(generator: NeuralGenerator) -> bool:
 ABILITIES: Mapping[str, Callable[[NeuralGenerator], bool]] = {
     "images": _has_images,
     "latents": _has_latents,
+    "reconstruction": lambda generator: _has_latents(generator) or isinstance(generator, Reconstructs),
     "classes": lambda generator: _has_images(generator) and generator.takes_classes,
     "completion": lambda generator: _has_latents(generator) or _continues(generator),
 }
