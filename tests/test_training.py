@@ -41,12 +41,12 @@ def test_max_steps_counts_batches_and_so_does_everything_else(
         "trainer.val_check_interval=5",
         "callbacks.checkpoint.every_n_steps=4",
         "callbacks.checkpoint.keep=9",
-        "model.lr=0.5",
+        "model.lr=0.01",
         "optimizer.schedule.warmup=4",
         "optimizer.schedule.final=0.2",
     )
     assert [step for step, _ in seen] == list(range(10))
-    factors = [lr / 0.5 for _, lr in seen]
+    factors = [lr / 0.01 for _, lr in seen]
     assert factors[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert factors[-1] == pytest.approx(0.2) and factors[4:] == sorted(factors[4:], reverse=True)
     steps = {name: [s for s, n, _ in read_metrics(run / "metrics.csv") if n == name] for name in ("val/loss",)}

@@ -55,5 +55,5 @@ def test_a_conditional_vae_of_data_without_classes_is_refused(
     data = ["data=image_folder", f"data.path={tmp_path}", "data.channels=1", "data.size=8", "data.held_out=0.5"]
     command = ["train", *TINY["vae"], "model=cvae", *data, *QUIET, f"paths.runs_dir={tmp_path}/runs"]
     assert main([*command, "data.batch_size=2"]) == 2
-    assert capsys.readouterr().err.endswith("has no classes to condition on; leave the conditioning out\n")
+    assert capsys.readouterr().err.endswith("has no classes of its images; leave the conditions out\n")
     assert not (tmp_path / "runs").exists()
