@@ -16,12 +16,14 @@ def read_metrics(path: Path) -> list[Row]:
     """The complete rows of a metrics.csv, without one that a kill cut off; none when there is no file.
 
     Raises:
-        UserError: it cannot be read, or a complete row is not one.
+        UserError: it cannot be read, is another file, or a complete row is not one.
     """
     if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+        header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+        if header != HEADER:
+            raise ValueError(f"its first line is not {HEADER.strip()}")
         return [(int(s), m, float(v)) for s, m, v in csv.reader(line for line in lines if line.endswith("\n"))]
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error})") from None

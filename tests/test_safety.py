@@ -140,6 +140,7 @@ def unfinish(run: Path) -> None:
         ("checkpoints/weights.safetensors", "short", "cannot be loaded"),
         ("checkpoints/weights.safetensors", None, "has no weights yet"),
         ("results.jsonl", "no json\n", "damaged"),
+        ("metrics.csv", "epoch;loss\n1;0.5\n", "its first line is not step,metric,value"),
     ],
 )
 def test_a_damaged_run_is_one_line(
