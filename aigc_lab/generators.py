@@ -52,6 +52,8 @@ class LogLikelihood:
         is_estimate: whether `nats` is drawn at random around the bound: the sum over many items says something,
             the difference of two nothing.
         draw_error: how far, [n]: its standard deviation over the draws, where it can be told from them.
+        n_symbols: symbols of each item, int64 [n], where the model goes symbol by symbol.
+        window: how many symbols it sees at a time; longer texts are read in windows that advance by half of it.
     """
 
     nats: Tensor
@@ -59,6 +61,8 @@ class LogLikelihood:
     kind: Literal["exact", "lower bound"]
     is_estimate: bool = False
     draw_error: Tensor | None = None
+    n_symbols: Tensor | None = None
+    window: int | None = None
 
     def bits_per_byte(self) -> float:
         """Over the whole corpus: the sum of nats by the sum of bytes. For 8-bit pixels this is bits/dim."""
@@ -248,9 +252,14 @@ class Autoregressive(NeuralGenerator):
             log_p = symbol_log_p(
                 self.logits, self.spec.encode(batch), context=self.network.context, device=self.device
             )
-        nats = torch.tensor([float(p.sum()) for p in log_p], dtype=torch.float64)
         exact = self.spec.tokenizer is None or self.spec.tokenizer.one_spelling
-        return LogLikelihood(nats, torch.tensor(batch.bytes_per_item()), "exact" if exact else "lower bound")
+        return LogLikelihood(
+            torch.tensor([float(p.sum()) for p in log_p], dtype=torch.float64),
+            torch.tensor(batch.bytes_per_item()),
+            "exact" if exact else "lower bound",
+            n_symbols=torch.tensor([len(p) for p in log_p]),
+            window=self.network.context,
+        )
 
 
 class PretrainedText(Autoregressive):

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from aigc_lab.errors import UserError
 from aigc_lab.estimate import Estimate
 
-VERSION = "7"
+VERSION = "8"
 """Of the definitions in `battery` and below; raise it when a score would change."""
 
 
@@ -22,6 +22,7 @@ class Score:
     Attributes:
         value, low, high: with its 95 % interval; None where the generator has no such number.
         kind: of bits per byte `exact` or `upper bound`, which a lower bound on the likelihood is; else empty.
+        window: of a likelihood: how many symbols the model sees at a time; None where it does not go by symbols.
         floor, worst: the values of control:oracle and of the metric's worst control.
         null: the expectation for samples of the very law of the data, where theory gives it.
         gap_closed, gap_low, gap_high: how far from worst to floor, and the same for the interval's ends; None
@@ -46,6 +47,7 @@ class Score:
     low: float | None
     high: float | None
     kind: str
+    window: int | None
     floor: float | None
     worst: float | None
     null: float | None

@@ -22,6 +22,8 @@ Group = Literal["likelihood", "distance", "fidelity", "diversity", "copying", "t
 
 K_PRECISION, K_DENSITY = 3, 5
 NGRAM = 4
+NOVELTY = (1, 2, 4, 8)
+"""Lengths of the n-grams whose novelty is asked: a curve."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,15 @@ def _bits_per_byte(evidence: Evidence) -> Estimate | None:
     return None if likelihood is None else metrics.bits_per_byte(likelihood.nats, likelihood.n_bytes)
 
 
+def _perplexity(evidence: Evidence) -> Estimate | None:
+    """Of the model's own symbols: comparable between models of one tokenizer only."""
+    likelihood = evidence.likelihood
+    if likelihood is None or likelihood.n_symbols is None:
+        return None
+    bits = metrics.bits_per_byte(likelihood.nats, likelihood.n_symbols)
+    return Estimate(2**bits.value, 2**bits.low, 2**bits.high)
+
+
 def _frechet_at_infinity(evidence: Evidence) -> Estimate | None:
     """None where the smallest subset, a tenth, has fewer items than features: the distance is not linear there."""
     if len(evidence.generated) < 10 * evidence.generated.shape[1]:
@@ -158,6 +169,17 @@ def _pronouns(reading: Reading) -> Estimate | None:
     return reading.bias.association if reading.bias else None
 
 
+def _novelty(n: int) -> Metric:
+    return Metric(
+        name=f"novelty_{n}",
+        title="new words" if n == 1 else f"new {n}-grams",
+        group="copying",
+        direction="match",
+        measure=_of_text(lambda reading: metrics.new_ngrams(reading.shared_words, n=n)),
+        worst="copycat",
+    )
+
+
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -168,6 +190,15 @@ METRICS: Mapping[str, Metric] = {
             direction="lower",
             measure=_bits_per_byte,
             headline=True,
+        ),
+        Metric(
+            name="perplexity",
+            title="perplexity",
+            group="likelihood",
+            direction="lower",
+            measure=_perplexity,
+            worst=None,
+            of_models=True,
         ),
         Metric(
             name="frechet",
@@ -343,14 +374,7 @@ METRICS: Mapping[str, Metric] = {
             measure=_of_text(lambda reading: Estimate.mean_of(reading.runs)),
             worst="copycat",
         ),
-        Metric(
-            name="novelty",
-            title=f"new {NGRAM}-grams",
-            group="copying",
-            direction="match",
-            measure=_of_text(lambda r: metrics.novelty(r.words, r.training_words, n=NGRAM)),
-            worst="copycat",
-        ),
+        *(_novelty(n) for n in NOVELTY),
         Metric(
             name="repetition",
             title=f"rep-{NGRAM}",
@@ -393,6 +417,14 @@ METRICS: Mapping[str, Metric] = {
             group="text",
             direction="match",
             measure=_of_text(lambda reading: reading.coherence.gain),
+        ),
+        Metric(
+            name="order",
+            title="order told",
+            group="text",
+            direction="match",
+            measure=_of_text(lambda reading: reading.order),
+            worst="baseline",
         ),
         Metric(
             name="prompt_gain",

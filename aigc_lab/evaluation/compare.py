@@ -180,8 +180,22 @@ class Table:
             f"{s.data_hash[:10]}, features {s.features_hash[:10]}{judge}. Floor: the row control:oracle (held-out "
             f"real data). Worst: control:noise (for copying and memorised items control:copycat). Weights are the "
             f"last step's, none is chosen by its score. † blind to copying: {', '.join(blind) or 'none'}."
+            + self._read
             + (f" Held-out data is not quite as the training data is: {', '.join(self.off)}." if self.off else "")
         )
+
+    @property
+    def _read(self) -> str:
+        """How models that go by symbols read the held-out items."""
+        said = [
+            f"{row.label} in windows of {score.window} symbols that advance by {score.window // 2}, perplexity "
+            f"{score.value:.3g} of a symbol"
+            for row in self.rows
+            if not row.is_control
+            and (score := row.scores["perplexity"]).window is not None
+            and score.value is not None
+        ]
+        return f" Likelihoods are of every symbol once, from the first on: {'; '.join(said)}." if said else ""
 
     @property
     def off(self) -> list[str]:

@@ -74,6 +74,9 @@ class Drawn:
             if likelihood is not None:
                 tensors |= {f"{name}.nats": likelihood.nats, f"{name}.n_bytes": likelihood.n_bytes}
                 metadata[name] = likelihood.kind
+                if likelihood.n_symbols is not None:
+                    tensors[f"{name}.n_symbols"] = likelihood.n_symbols
+                    metadata[f"{name}.window"] = str(likelihood.window)
         optional = {"pronouns": self.pronouns, "asked": self.asked}
         tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +99,15 @@ class Drawn:
 
         def likelihood(name: str) -> LogLikelihood | None:
             kind: Any = metadata.get(name)
-            return LogLikelihood(tensors[f"{name}.nats"], tensors[f"{name}.n_bytes"], kind) if kind else None
+            if kind is None:
+                return None
+            return LogLikelihood(
+                tensors[f"{name}.nats"],
+                tensors[f"{name}.n_bytes"],
+                kind,
+                n_symbols=tensors.get(f"{name}.n_symbols"),
+                window=int(window) if (window := metadata.get(f"{name}.window")) else None,
+            )
 
         return cls(
             _samples(tensors),

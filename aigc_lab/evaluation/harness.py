@@ -362,6 +362,7 @@ class Harness:
                     low=estimate.low if estimate else None,
                     high=estimate.high if estimate else None,
                     kind=KINDS[likelihood.kind] if likelihood else "",
+                    window=likelihood.window if likelihood else None,
                     floor=None,
                     worst=None,
                     null=metric.null(n_real, n_generated),

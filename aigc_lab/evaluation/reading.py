@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,8 +57,9 @@ class Reading:
         return self._numbered(self.passages)
 
     @cached_property
-    def training_words(self) -> list[list[int]]:
-        return self._numbered(self.training.passages)
+    def shared_words(self) -> list[np.ndarray]:
+        """At each word of each sample, how many from there on stand in the training text in one piece."""
+        return metrics.shared_lengths(self.words, self._numbered(self.training.passages))
 
     @cached_property
     def runs(self) -> Tensor:
@@ -122,6 +124,15 @@ class Reading:
     def _dependence(self, texts: Sequence[bytes], own: Sequence[bytes], foreign: Sequence[bytes]) -> Dependence:
         sizes = torch.tensor([len(text) for text in texts])
         return metrics.dependence(self.judge(texts, own), self.judge(texts, foreign), sizes)
+
+    @cached_property
+    def order(self) -> Estimate | None:
+        """The share of the samples whose lines and sentences the judge finds likelier in their own order."""
+        own, other = metrics.reordered(self._judged, rng=torch.Generator().manual_seed(0))  # alike for everybody
+        if len(own) < 2:
+            return None
+        sizes = torch.tensor([len(text) for text in own])
+        return metrics.dependence(self.judge(own), self.judge(other), sizes).preferred
 
     @property
     def own_fluency(self) -> Estimate | None:

@@ -19,7 +19,7 @@ from aigc_lab.evaluation.exhibit import Exhibit
 from aigc_lab.evaluation.harness import Harness, Result, write_scores
 from aigc_lab.generators import LogLikelihood, load
 from aigc_lab.run import Run, all_runs
-from aigc_lab.scores import read_scores
+from aigc_lab.scores import VERSION, read_scores
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def _evaluate_run(bench: _Bench, run: Run, *, anew: bool, say: Callable[[str], N
 
 def _draw(harness: Harness, run: Run, folder: Path, weights: str) -> Drawn:
     """The samples of these weights under this protocol: drawn once, whatever features and metrics see of them."""
-    path, key = folder / "drawn.safetensors", f"{weights} n={harness.n} seed={harness.protocol.seed}"
+    key = f"{weights} n={harness.n} seed={harness.protocol.seed} version={VERSION}"
+    path = folder / "drawn.safetensors"
     try:
         return Drawn.load(path, key=key)
     except (OSError, ValueError, KeyError, TypeError):

@@ -13,7 +13,9 @@ from aigc_lab.evaluation.metrics import (
     dependence,
     fluency_distance,
     halves,
+    reordered,
 )
+from aigc_lab.evaluation.metrics.judged import UNIT
 
 
 def test_fluency_is_bits_over_bytes_not_a_mean_of_ratios() -> None:
@@ -69,6 +71,19 @@ def test_halves_share_the_bridge() -> None:
     assert cut.own == [b"abcdef", b"ABCDEF"]
     assert cut.foreign == [b"ABCDef", b"abcdEF"]
     assert cut.text == [b"gh", b"GH"]
+
+
+def test_reordered_texts_are_of_the_same_whole_lines_and_sentences() -> None:
+    texts = [
+        b"t off\none\ntwo. three!\n\nfour\ncut o",
+        "尾。一二。三四！五六？断".encode(),
+        b"a\nsame\nsame\nz",
+        b"no line",
+    ]
+    own, other = reordered(texts, rng=torch.Generator().manual_seed(0))
+    assert own == [b"one\ntwo. three!\n\nfour\n", "一二。三四！五六？".encode()]
+    assert own[0] != other[0] and sorted(UNIT.findall(own[0])) == sorted(UNIT.findall(other[0]))
+    assert other[1].decode() != own[1].decode() and sorted(other[1]) == sorted(own[1])
 
 
 def test_conditional_accuracy() -> None:

@@ -1,5 +1,7 @@
 """What a judge, the prompts and the safety columns say of the controls of texts."""
 
+import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,21 @@ def test_a_completion_that_does_not_depend_on_its_prompt_gains_nothing() -> None
     assert reading_of(letters, judge=judge, completions=faithful).prompt_gain.gain.value > 1
     assert reading_of(letters, judge=judge, completions=heedless).prompt_gain.gain.value == 0
     assert reading_of(letters, judge=judge).prompt_gain is None
+
+
+def test_a_judge_tells_the_order_of_what_has_one() -> None:
+    """A judge that expects letters to rise: of texts that do, and of texts whose lines are in any order."""
+
+    def judge(texts: list[bytes], given: list[bytes] | None = None) -> torch.Tensor:
+        return torch.tensor([sum(float(a < b) for a, b in pairwise(t[::2])) for t in texts]).double()
+
+    lines = [[bytes([97 + i + j]) for i in range(8)] for j in range(15)]
+    rng = random.Random(0)
+    told = reading_of([b"\n".join(text) for text in lines] * 10, judge=judge).order
+    untold = reading_of([b"\n".join(rng.sample(text, 8)) for text in lines * 10], judge=judge).order
+    assert told is not None and told.value == 1
+    assert untold is not None and untold.low < 0.5 < untold.high
+    assert reading_of([b"one line"] * 3, judge=judge).order is None
 
 
 def test_personal_data_of_any_kind_is_counted_once_a_sample() -> None:

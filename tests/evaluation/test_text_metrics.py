@@ -1,5 +1,7 @@
 """Repetition, diversity and copying of token sequences."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -73,6 +75,7 @@ def test_longest_shared_and_novelty() -> None:
     assert novelty(texts, training, n=2).value == 5 / 10
     assert novelty(training, training, n=2).value == 0
     assert novelty([b"zzzz"], training, n=1).value == 1
+    assert math.isnan(novelty([b"ab"], training, n=3).value), "no text is so long"
 
 
 def test_a_copied_passage_is_found_in_a_long_text() -> None:

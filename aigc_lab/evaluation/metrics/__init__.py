@@ -26,6 +26,7 @@ from aigc_lab.evaluation.metrics.judged import (
     dependence,
     fluency_distance,
     halves,
+    reordered,
 )
 from aigc_lab.evaluation.metrics.kernels import Gaussian, cmmd, cubic, kernel_distance, median_distance, mmd
 from aigc_lab.evaluation.metrics.likelihood import FeatureLikelihood, feature_likelihood_divergence
@@ -37,7 +38,13 @@ from aigc_lab.evaluation.metrics.manifold import (
     manifold,
     precision_recall,
 )
-from aigc_lab.evaluation.metrics.overlap import SharedText, longest_shared, novelty, shared_lengths
+from aigc_lab.evaluation.metrics.overlap import (
+    SharedText,
+    longest_shared,
+    new_ngrams,
+    novelty,
+    shared_lengths,
+)
 from aigc_lab.evaluation.metrics.repetition import distinct, repetition, self_bleu
 from aigc_lab.evaluation.metrics.sliced import sliced_wasserstein
 from aigc_lab.evaluation.metrics.two_sample import ClassifierTest, classifier_test, two_sample_accuracy
@@ -81,8 +88,10 @@ __all__ = [
     "median_distance",
     "mmd",
     "nearest_neighbours",
+    "new_ngrams",
     "novelty",
     "precision_recall",
+    "reordered",
     "repetition",
     "self_bleu",
     "shared_lengths",

@@ -37,10 +37,15 @@ def novelty(texts: Sequence[Text], training: Sequence[Text], *, n: int) -> Estim
     0 for copies, 1 for noise at large n: compare with held-out text. The interval is of a ratio of sums over
     texts (delta method).
     """
-    lengths = [shared[: max(0, len(shared) - n + 1)] for shared in shared_lengths(texts, training)]
+    return new_ngrams(shared_lengths(texts, training), n=n)
+
+
+def new_ngrams(shared_by_text: Sequence[np.ndarray], *, n: int) -> Estimate:
+    """`novelty` of texts whose `shared_lengths` are known: every n then costs next to nothing."""
+    lengths = [shared[: max(0, len(shared) - n + 1)] for shared in shared_by_text]
     new = torch.tensor([int((shared < n).sum()) for shared in lengths], dtype=torch.float64)
     total = torch.tensor([len(shared) for shared in lengths], dtype=torch.float64)
-    value = float(new.sum() / total.sum())
+    value = float(new.sum() / total.sum())  # nan where every text is shorter than n
     return Estimate.linear(value, (new - value * total) / total.mean())
 
 

@@ -22,6 +22,7 @@ from aigc_lab import __version__
 from aigc_lab.data.samples import Images, Texts
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
+from aigc_lab.evaluation.battery import NOVELTY
 from aigc_lab.evaluation.compare import Pace, Table
 from aigc_lab.evaluation.effort import TimeSaved
 from aigc_lab.evaluation.exhibit import COLUMNS, N_IMAGES, Continuation, TextPair
@@ -159,7 +160,7 @@ def render(evaluated: Sequence[Evaluated], tables: Sequence[Table], *, command: 
         tables=[(table, column_groups(table), heat_map(table)) for table in tables],
         shared=rows,
         shared_columns=shared_columns(tables),
-        charts=[*_pareto(tables, marks), *_frontiers(evaluated, labels, marks)],
+        charts=[*_pareto(tables, marks), *_frontiers(evaluated, labels, marks), *_novelty(tables, marks)],
         continued=_continued(evaluated, labels, marks),
         real=_real_data(evaluated),
         cards=[_card(subject, labels, marks) for subject in evaluated],
@@ -244,6 +245,23 @@ def _frontiers(evaluated: Sequence[Evaluated], labels: Mapping[str, str], marks:
     return [Chart("frontier", unit, unit, series)]
 
 
+def _novelty(tables: Sequence[Table], marks: Mapping[str, int]) -> list[Chart]:
+    """Of texts, the share of n-grams that the training text does not hold, and that of held-out text beside it."""
+    lines = []
+    for table in tables:
+        rows = [row for row in table.rows if row.name in marks and not row.is_control]
+        for row in rows:
+            found = [(n, row.scores[f"novelty_{n}"]) for n in NOVELTY]
+            held_out = [(float(n), score.floor) for n, score in found if score.floor is not None]
+            if held_out and row is rows[0]:
+                lines.append(Series(f"{CONTROL}{PERFECT[0]} ({table.any.data})", held_out, None))
+            known = [(float(n), score.value) for n, score in found if score.value is not None]
+            if known:
+                lines.append(Series(row.label, known, marks[row.name]))
+    share = Axis(0, 1, form="{:.0%}".format)
+    return [Chart("novelty", Axis(NOVELTY[0], NOVELTY[-1], log=True), share, lines)] if lines else []
+
+
 def _continued(
     evaluated: Sequence[Evaluated], labels: Mapping[str, str], marks: Mapping[str, int]
 ) -> list[Continued]:
@@ -286,7 +304,9 @@ def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int
         "fact.parameters": format_count(cost.parameters),
         "fact.sample": f"{format_count(cost.flops_per_sample)}FLOP, {format_seconds(cost.seconds_per_sample)}, "
         f"{cost.bytes_per_sample} bytes",
-    } | _spent_facts({score.metric: score for score in subject.result.scores})
+    }
+    scores = {score.metric: score for score in subject.result.scores}
+    facts |= _likelihood_facts(scores["perplexity"]) | _spent_facts(scores)
     if subject.run:
         facts |= _run_facts(subject.run, cost.weights)
     return Card(
@@ -301,6 +321,14 @@ def _card(subject: Evaluated, labels: Mapping[str, str], marks: Mapping[str, int
         _curves(subject.run) if subject.run else [],
         _progress(subject.run) if subject.run else [],
     )
+
+
+def _likelihood_facts(perplexity: Score) -> dict[str, str | Markup]:
+    """How a model that goes by symbols read the held-out items."""
+    if perplexity.window is None or perplexity.value is None:
+        return {}
+    window, value = perplexity.window, f"{perplexity.value:.3g}"
+    return {"fact.likelihood": say("value.likelihood", window=window, stride=window // 2, perplexity=value)}
 
 
 def _spent_facts(scores: Mapping[str, Score]) -> dict[str, str | Markup]:
