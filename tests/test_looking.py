@@ -18,13 +18,16 @@ from aigc_lab.config.compose import Composer
 from aigc_lab.config.targets import build
 from aigc_lab.data.images import Digits
 from aigc_lab.data.samples import Images, Samples
-from aigc_lab.generators import Implicit, NeuralGenerator, load
+from aigc_lab.errors import UserError
+from aigc_lab.generators import Implicit, LatentVariable, NeuralGenerator, load
 from aigc_lab.looking import LOOKS
 from aigc_lab.looking.latents import LAWS, latent_model, lerp, search, slerp
 from aigc_lab.looking.scene import Scene, look
 from aigc_lab.looking.style import eyes_of, transfer
+from aigc_lab.nets.conditional import ConcatenatedLatent
 from aigc_lab.nets.conv import Conv
 from aigc_lab.nets.mlp import MLP
+from aigc_lab.objectives.likelihoods import DiscretisedLogistic
 
 STEP = 8 * 6 + 2
 """Pixels from one 8x8 image of a sheet to the next."""
@@ -239,6 +242,60 @@ def test_a_row_for_each_class(digits: Digits) -> None:
     real, labels = shades(digits.real("train")), digits.labels("train")
     for row, label in zip(rows, (7, 2), strict=True):
         assert (row == real[(labels == label).nonzero()[0, 0]]).all()
+
+
+class GreyOfClass(nn.Module):
+    """Latents beside one-hot classes -> an image as bright as its class is high, whatever the latents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.cat([torch.zeros(2), torch.linspace(-2, 2, 10)]))
+
+    def forward(self, given: Tensor) -> Tensor:
+        return (given @ self.weight)[:, None, None, None].expand(-1, 1, 8, 8)
+
+
+def test_latents_of_a_generator_that_takes_classes(digits: Digits) -> None:
+    """Walks have a class a row; a held-out image is looked for among those of its own class."""
+    gan = Implicit(
+        spec=digits.spec, generator=MLP(hidden=[4]), latent_dim=2, generator_condition=ConcatenatedLatent()
+    )
+    gan.network = GreyOfClass()
+    shade = shades(gan.sample_classes(torch.arange(10), rng=rng()))[:, 0, 0]
+    assert (np.diff(shade.astype(int)) > 0).all()
+    scene = scene_of(gan, n=12)
+    walks = cells(look("interpolate", scene).picture)
+    assert (walks == np.resize(shade, 12)[:, None, None, None]).all()
+    images, classes = scene.held_out()
+    own = {
+        images.tobytes(): int(label)
+        for images, label in zip(shades(digits.real("held_out")), digits.labels("held_out"), strict=True)
+    }
+    assert classes is not None and classes.tolist() == [own[image.tobytes()] for image in shades(images)]
+    real, again = cells(look("reconstruct", scene).picture)
+    assert (real == shades(images)).all() and (again == shade[classes.numpy()][:, None, None]).all()
+    with pytest.raises(UserError, match="its latents do not know it; leave it out"):
+        look("arithmetic", scene, classes=(1, 2, 3))
+
+
+def test_latents_of_a_conditional_vae(digits: Digits) -> None:
+    network = MLP(hidden=[8])
+    vae = LatentVariable(
+        spec=digits.spec,
+        encoder=network,
+        decoder=network,
+        likelihood=DiscretisedLogistic(),
+        latent_dim=2,
+        emit="sample",
+        conditional=True,
+    )
+    for what, rows in {"interpolate": 4, "truncate": 6, "arithmetic": 4, "reconstruct": 2, "inpaint": 3}.items():
+        assert len(cells(look(what, scene_of(vae)).picture)) == rows
+    images, classes = scene_of(vae).held_out()
+    (_, again) = cells(look("reconstruct", scene_of(vae)).picture)
+    mean, _ = vae.encode(images.pixels, classes)
+    middle = vae.likelihood.median(vae.decode(mean, classes), digits.spec.vocab_size)
+    assert (again == shades(Images(middle.to(torch.uint8), digits.spec.vocab_size))).all()
 
 
 def test_style_transfer_lowers_its_loss_and_stays_a_picture() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aigc_lab.data.samples import Images
 from aigc_lab.generators import Implicit, LatentVariable, NeuralGenerator
+from aigc_lab.nets.conditional import one_hot
 from aigc_lab.objectives.likelihoods import to_levels, to_unit
 
 NOISE = 0.1
@@ -59,7 +60,11 @@ LAWS: Mapping[str, Law] = {
 
 
 class LatentModel(Protocol):
-    """A generator whose images are pictures of latents of mean 0."""
+    """A generator whose images are pictures of latents of mean 0.
+
+    One that takes classes has been told those of m rows. Of B rows, a multiple of m, row i is of the class of row
+    i mod m.
+    """
 
     levels: int
     law: Law
@@ -98,57 +103,69 @@ class Reconstructs(Protocol):
 class _OfImplicit:
     """A GAN's generator."""
 
-    def __init__(self, generator: Implicit) -> None:
+    def __init__(self, generator: Implicit, classes: Tensor | None) -> None:
         self.generator, self.levels = generator, generator.spec.vocab_size
+        self.classes = None if classes is None else one_hot(classes, generator.spec.n_classes).to(generator.device)
         self.law = LAWS[generator.latent]
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         return self.generator.latents(n, rng)
 
     def picture(self, z: Tensor) -> Tensor:
-        return self.generator(z)
+        classes = None if self.classes is None else self.classes.repeat(len(z) // len(self.classes), 1)
+        return self.generator(z, classes)
 
     def log_visible(self, z: Tensor, pixels: Tensor, visible: Tensor) -> Tensor:
-        error = (self.generator(z) - to_unit(pixels, self.levels)) * visible
+        error = (self.picture(z) - to_unit(pixels, self.levels)) * visible
         return -error.square().flatten(1).sum(1) / (2 * NOISE**2)
 
 
 class _OfVariable:
     """A VAE's decoder and encoder. The picture of z is the median of p(x | z), whatever the run emits."""
 
-    def __init__(self, generator: LatentVariable) -> None:
-        self.generator, self.levels = generator, generator.spec.vocab_size
+    def __init__(self, generator: LatentVariable, classes: Tensor | None) -> None:
+        self.generator, self.levels, self.classes = generator, generator.spec.vocab_size, classes
         self.law = LAWS["normal"]
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         return torch.randn(n, self.generator.latent_dim, generator=rng).to(self.generator.device)
 
     def picture(self, z: Tensor) -> Tensor:
-        return to_unit(self.generator.likelihood.median(self.generator.decoder(z), self.levels), self.levels)
+        return to_unit(self.generator.likelihood.median(self._maps(z), self.levels), self.levels)
 
     def log_visible(self, z: Tensor, pixels: Tensor, visible: Tensor) -> Tensor:
         # what is hidden is the same for every z: its term is the constant
-        maps = torch.where(visible, self.generator.decoder(z), 0.0)
+        maps = torch.where(visible, self._maps(z), 0.0)
         return self.generator.likelihood.log_prob(maps, torch.where(visible, pixels, 0), self.levels)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        return self.generator.encode(pixels)[0]
+        return self.generator.encode(pixels, self._classes(pixels))[0]
+
+    def _maps(self, z: Tensor) -> Tensor:
+        return self.generator.decode(z, self._classes(z))
+
+    def _classes(self, rows: Tensor) -> Tensor | None:
+        return None if self.classes is None else self.classes.repeat(len(rows) // len(self.classes))
 
 
 @singledispatch
-def latent_model(generator: NeuralGenerator) -> LatentModel | None:
-    """The generator by its latents; None where it has none that say everything about an image."""
+def latent_model(generator: NeuralGenerator, classes: Tensor | None = None) -> LatentModel | None:
+    """The generator by its latents; None where it has none that say everything about an image.
+
+    Args:
+        classes: of each row, int64 [m], where it takes classes.
+    """
     return None
 
 
 @latent_model.register
-def _(generator: Implicit) -> LatentModel | None:
-    return None if generator.takes_classes else _OfImplicit(generator)
+def _(generator: Implicit, classes: Tensor | None = None) -> LatentModel | None:
+    return _OfImplicit(generator, classes)
 
 
 @latent_model.register
-def _(generator: LatentVariable) -> LatentModel | None:
-    return None if generator.takes_classes else _OfVariable(generator)
+def _(generator: LatentVariable, classes: Tensor | None = None) -> LatentModel | None:
+    return _OfVariable(generator, classes)
 
 
 @torch.inference_mode()

@@ -17,28 +17,31 @@ COMPLETIONS = 3
 
 def reconstruct(scene: Scene) -> View:
     """n held-out images above the pictures of their latents: the encoder's, or those that a search finds."""
-    images = scene.held_out()
-    again, how = _reconstructed(scene, images)
+    images, classes = scene.held_out()
+    again, how = _reconstructed(scene.generator, images, classes, scene.rng())
     error = ((again.pixels.double() - images.pixels.double()) / (images.levels - 1)).square().mean().sqrt()
     caption = f"held-out images above the pictures of {how}; they differ by {float(error):.3f} of the range (rms)"
     return View(beside([images, again]), caption)
 
 
-def _reconstructed(scene: Scene, images: Images) -> tuple[Images, str]:
-    if isinstance(scene.generator, Reconstructs):
-        return scene.generator.reconstruct(images), "their codes"
-    model, pixels = scene.latents, images.pixels.to(scene.generator.device)
+def _reconstructed(
+    generator: NeuralGenerator, images: Images, classes: Tensor | None, rng: torch.Generator
+) -> tuple[Images, str]:
+    if isinstance(generator, Reconstructs):
+        return generator.reconstruct(images), "their codes"
+    model, pixels = latent_model(generator, classes), images.pixels.to(generator.device)
+    assert model is not None, "refused by `look`"
     if isinstance(model, Encodes):
         with torch.inference_mode():
             return pictures(model, model.encode(pixels)), "the encoder's latents"
-    z = search(model, pixels, _everything(pixels), rng=scene.rng())
+    z = search(model, pixels, _everything(pixels), rng=rng)
     return pictures(model, z), "latents found by gradient descent"
 
 
 def inpaint(scene: Scene) -> View:
     """n held-out images, the same with a hole, and the hole filled; what is visible stays as it is."""
-    images = scene.held_out()
-    visible, filled, how = fill(scene.generator, images, scene.rng())
+    images, classes = scene.held_out()
+    visible, filled, how = fill(scene.generator, images, classes, scene.rng())
     holed = torch.where(visible, images.pixels, images.levels // 2)
     rows = [images, Images(holed, images.levels)]
     rows += [Images(torch.where(visible, images.pixels, part.pixels), images.levels) for part in filled]
@@ -46,12 +49,17 @@ def inpaint(scene: Scene) -> View:
 
 
 @singledispatch
-def fill(generator: NeuralGenerator, images: Images, rng: torch.Generator) -> tuple[Tensor, list[Images], str]:
+def fill(
+    generator: NeuralGenerator, images: Images, classes: Tensor | None, rng: torch.Generator
+) -> tuple[Tensor, list[Images], str]:
     """What stays visible, bool [1, 1, H, W], whole images for what does not, and how they came about.
 
     With latents, a square of half the side is filled with the picture of the likeliest latent.
+
+    Args:
+        classes: of the images, for a generator that takes classes.
     """
-    model = latent_model(generator)
+    model = latent_model(generator, classes)
     assert model is not None
     *_, height, width = images.pixels.shape
     visible = torch.ones(1, 1, height, width, dtype=torch.bool)
@@ -62,7 +70,9 @@ def fill(generator: NeuralGenerator, images: Images, rng: torch.Generator) -> tu
 
 
 @fill.register
-def _(generator: Autoregressive, images: Images, rng: torch.Generator) -> tuple[Tensor, list[Images], str]:
+def _(
+    generator: Autoregressive, images: Images, classes: Tensor | None, rng: torch.Generator
+) -> tuple[Tensor, list[Images], str]:
     """The lower half is drawn given the upper, from the model's own law."""
     visible, given = _upper_half(images)
     rest = generator.spec.length - given.shape[1]
@@ -71,7 +81,9 @@ def _(generator: Autoregressive, images: Images, rng: torch.Generator) -> tuple[
 
 
 @fill.register
-def _(generator: AnyOrder, images: Images, rng: torch.Generator) -> tuple[Tensor, list[Images], str]:
+def _(
+    generator: AnyOrder, images: Images, classes: Tensor | None, rng: torch.Generator
+) -> tuple[Tensor, list[Images], str]:
     visible, given = _upper_half(images)
     rest = generator.spec.length - given.shape[1]
     drawn = []

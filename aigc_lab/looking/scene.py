@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from aigc_lab.any_order import AnyOrder
 from aigc_lab.config.compose import Composer
@@ -88,10 +89,12 @@ class Scene:
             raise UserError(f"data: {self.dataset.spec.name} has no classes")
         return LabelledImages(self.real(split).pixels, labels)
 
-    def held_out(self) -> Images:
-        """n held-out images, or all where there are fewer, drawn by the seed."""
+    def held_out(self) -> tuple[Images, Tensor | None]:
+        """n held-out images, or all where there are fewer, drawn by the seed; and their classes, int64 [n], for a
+        generator that takes them."""
         images = self.real("held_out")
-        return images[torch.randperm(len(images), generator=self.rng(1))[: self.n]]
+        chosen = torch.randperm(len(images), generator=self.rng(1))[: self.n]
+        return images[chosen], self.labelled("held_out").labels[chosen] if self.generator.takes_classes else None
 
     @cached_property
     def classifier(self) -> ImageClassifier:
@@ -103,7 +106,10 @@ class Scene:
 
     @property
     def latents(self) -> LatentModel:
-        found = latent_model(self.generator)
+        """With a row of each class in turn where it takes classes."""
+        spec = self.generator.spec
+        classes = torch.arange(self.n) % spec.n_classes if self.generator.takes_classes else None
+        found = latent_model(self.generator, classes)
         assert found is not None, "refused by `check`"
         return found
 

@@ -55,8 +55,8 @@ def arithmetic(scene: Scene, *, classes: tuple[int, ...] | None = None) -> View:
     Raises:
         UserError: the classes do not fit.
     """
-    model = scene.latents
-    if isinstance(model, Encodes):
+    model, told = scene.latents, scene.generator.takes_classes
+    if isinstance(model, Encodes) and not told:
         means = [_mean_latents(scene, model, c, i) for i, c in enumerate(_three(scene, classes))]
         caption = "each row: means of {} training images of {}, {} and {}, and A - B + C".format(
             EXEMPLARS, *_three(scene, classes)
@@ -65,7 +65,12 @@ def arithmetic(scene: Scene, *, classes: tuple[int, ...] | None = None) -> View:
         means = list(model.draw(3 * scene.n, scene.rng()).chunk(3))
         caption = "each row: A, B, C and A - B + C of latents as they are drawn"
     else:
-        raise UserError("--classes: without an encoder, nobody knows the latents of a class; leave it out")
+        why = (
+            "this run is told the class, and its latents do not know it"
+            if told
+            else "without an encoder, nobody knows the latents of a class"
+        )
+        raise UserError(f"--classes: {why}; leave it out")
     a, b, c = means
     shown = [pictures(model, z).pixels for z in (a, b, c, a - b + c)]
     return View(sheet(Images(torch.stack(shown, 1).flatten(0, 1), model.levels), columns=4), caption)
