@@ -43,27 +43,27 @@ def to_transformers(network: Transformer) -> tuple[dict[str, Any], Tensors]:
     )
 
 
-END_OF_TEXT = "<|endoftext|>"
-"""What the start symbol is called."""
+START = ("<|endoftext|>", "<|start|>", "<|aigc_lab|>")
+"""What the start symbol is called: the first of them that the tokenizer has no symbol for."""
 
 
-def to_tokenizers(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
-    """The library's tokenizer of the same symbols, which puts the start symbol before every text.
+def to_tokenizers(tokenizer: Tokenizer) -> tuple[tokenizers.Tokenizer, str]:
+    """The library's tokenizer of the same symbols, which puts the start symbol before every text; and what it calls
+    that.
 
     Raises:
-        ValueError: the numbers of the symbols leave gaps, or one of them has the start symbol's name.
+        ValueError: the numbers of the symbols leave gaps, or they have all names of the start symbol.
     """
     found = LIBRARY[type(tokenizer)](tokenizer)
-    if found.token_to_id(END_OF_TEXT) is not None:
-        raise ValueError(f"the tokenizer has a symbol {END_OF_TEXT} of its own")
-    found.add_special_tokens([END_OF_TEXT])
-    start = found.token_to_id(END_OF_TEXT)
+    name = next((name for name in START if found.token_to_id(name) is None), None)
+    if name is None:
+        raise ValueError(f"the tokenizer has symbols {', '.join(START)} of its own")
+    found.add_special_tokens([name])
+    start = found.token_to_id(name)
     if start != tokenizer.vocab_size:
         raise ValueError(f"the tokenizer leaves out numbers: {found.get_vocab_size() - 1} symbols below {start}")
-    found.post_processor = processors.TemplateProcessing(
-        single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, start)]
-    )
-    return found
+    found.post_processor = processors.TemplateProcessing(single=f"{name} $A", special_tokens=[(name, start)])
+    return found, name
 
 
 def _of_bytes(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
@@ -76,7 +76,9 @@ def _of_bytes(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
 def _of_characters(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     assert isinstance(tokenizer, Characters)
     vocabulary = {character: i for i, character in enumerate(tokenizer.alphabet)}
-    found = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    # words of one character each, and no word for others: they are refused, where BPE would leave them out
+    found = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="<unknown>"))
+    found.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
     found.decoder = decoders.Fuse()
     return found
 
@@ -146,10 +148,10 @@ def _parts(
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config, tensors = to_transformers(network)
-    library = to_tokenizers(tokenizer)
+    library, start = to_tokenizers(tokenizer)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
     model.load_state_dict(tensors, strict=False)
-    return model, library, (END_OF_TEXT, END_OF_TEXT)
+    return model, library, (start, start)
 
 
 def _common(network: Transformer) -> dict[str, Any]:
@@ -188,7 +190,7 @@ def _gpt2_tensors(network: Transformer) -> Tensors:
     }
     for name, place in {**places, "norm": "transformer.ln_f"}.items():
         weight = ours[f"{name}.weight"]
-        found[f"{place}.weight"] = weight.T.contiguous()  # a vector is its own transpose
+        found[f"{place}.weight"] = weight.t().contiguous()  # a vector is its own transpose
         found[f"{place}.bias"] = ours.get(f"{name}.bias", weight.new_zeros(len(weight)))
     return found | _head(network)
 

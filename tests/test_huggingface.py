@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aigc_lab.cli import main
+from aigc_lab.data.tokens import Subwords, byte_alphabet
 from aigc_lab.generators import Autoregressive, behind_start, load
+from aigc_lab.huggingface import to_tokenizers
 
 Train = Callable[..., Path]
 
@@ -33,9 +36,24 @@ def test_an_exported_run_is_the_same_model(train: Train, tmp_path: Path, layout:
     symbols = ours.spec.tokenizer.encode(TEXT.encode())
     assert theirs(TEXT).input_ids == [ours.network.start, *symbols.tolist()]
     assert theirs.decode(symbols) == TEXT
+    if tokenizer == "char":
+        with pytest.raises(Exception, match="UNK"):
+            theirs("a snow man: \u2603")
     read = behind_start(symbols[None, : ours.network.context], ours.network.start)
     with torch.no_grad():
         torch.testing.assert_close(model(read).logits, ours.network(read), rtol=0, atol=1e-4)
+
+
+def test_the_start_symbol_has_a_name_of_its_own() -> None:
+    """A tokenizer of Hugging Face's may call a symbol of the text <|endoftext|>; the start is another one."""
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=dict(byte_alphabet()), merges=[]))
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    theirs.decoder = tokenizers.decoders.ByteLevel()
+    theirs.add_special_tokens(["<|endoftext|>"])
+    own = Subwords(theirs.to_str())
+    found, start = to_tokenizers(own)
+    assert start == "<|start|>" and found.token_to_id(start) == own.vocab_size
+    assert found.encode("a b").ids == [own.vocab_size, *own.encode(b"a b").tolist()]
 
 
 def test_what_cannot_be_exported(
