@@ -48,8 +48,8 @@ START = ("<|endoftext|>", "<|start|>", "<|aigc_lab|>")
 
 
 def to_tokenizers(tokenizer: Tokenizer) -> tuple[tokenizers.Tokenizer, str]:
-    """The library's tokenizer of the same symbols, which puts the start symbol before every text, and the name that
-    it has for it.
+    """The library's tokenizer of the same symbols, which puts the start symbol before every text, and its name for
+    that symbol.
 
     Raises:
         ValueError: the numbers of the symbols leave gaps, or they have all names of the start symbol.
