@@ -31,8 +31,8 @@ class SequenceModel(Protocol):
 
     def new_cache(self, batch: int) -> Any: ...
 
-    def incremental(self) -> Callable[[Tensor, Any], Tensor]:
-        """What gives the logits [B, V + 1] behind one more symbol [B] in each row of a cache."""
+    def incremental(self, rows: int) -> Callable[[Tensor, Any], Tensor]:
+        """What gives the logits [B, V + 1] behind one more symbol [B] in each of B = `rows` rows of a cache."""
         ...
 
     def __call__(self, symbols_BL: Tensor, cache: Any = None, *, documents_BL: Tensor | None = None) -> Tensor: ...
@@ -106,7 +106,7 @@ def invert(logits_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     """The symbols at which the distribution functions of softmax(logits) exceed the numbers, int64 [B]."""
     cumulative = logits_BV.softmax(-1).cumsum(-1)
     threshold = uniforms_B[:, None] * cumulative[:, -1:]
-    return (cumulative[:, :-1] <= threshold).sum(-1)
+    return torch.searchsorted(cumulative[:, :-1].contiguous(), threshold, right=True)[:, 0]
 
 
 @dataclass
@@ -124,7 +124,7 @@ class _Rows:
     def __post_init__(self) -> None:
         self.begin = [max(0, len(text) - self.network.context + 1) for text in self.texts]
         self.cache: Any = None
-        self.step = self.network.incremental()
+        self.step = self.network.incremental(len(self.texts))
 
     def read(self, last_B: Tensor | None) -> Tensor:
         """Logits [B, V + 1] behind each text; `last_B` are what each has gained since the last call."""

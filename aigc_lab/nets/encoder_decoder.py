@@ -115,7 +115,7 @@ class Given:
     def device(self) -> torch.device:
         return self.decoder.device
 
-    def incremental(self) -> Callable[[Tensor, KVCache], Tensor]:
+    def incremental(self, rows: int) -> Callable[[Tensor, KVCache], Tensor]:
         """What continues a cache by one symbol a row."""
         return by_forward(self)
 

@@ -105,7 +105,7 @@ class Pretrained(nn.Module):
             logits = logits.index_fill(-1, torch.tensor([self.end], device=logits.device), -torch.inf)
         return torch.cat([logits, end], -1)
 
-    def incremental(self) -> Callable[[Tensor, PretrainedCache], Tensor]:
+    def incremental(self, rows: int) -> Callable[[Tensor, PretrainedCache], Tensor]:
         """What continues a cache by one symbol a row."""
         return by_forward(self)
 

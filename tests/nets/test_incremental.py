@@ -19,22 +19,27 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "tied": True,
     },
     "llama": {"feed_forward": "swiglu", "qk_norm": False, "n_kv_heads": 2},
+    "norms with biases": {"norm": "layer", "bias": True, "qk_norm": True},
     "window": {"window": 5, "n_kv_heads": 1, "position_embedding": True},
 }
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("padding", [None, [0, 4, 1]], ids=["whole rows", "prompts of several lengths"])
+@pytest.mark.parametrize(
+    ("rows", "padding"),
+    [(1, None), (3, None), (3, [0, 4, 1])],
+    ids=["a single row", "whole rows", "prompts of several lengths"],
+)
 @torch.inference_mode()
-def test_an_incremental_step_is_a_step_of_the_network(name: str, padding: list[int] | None) -> None:
+def test_an_incremental_step_is_a_step_of_the_network(name: str, rows: int, padding: list[int] | None) -> None:
     torch.manual_seed(0)
     network = Transformer(shape=(24,), vocab_size=11, width=16, n_layers=2, n_heads=4, **OPTIONS[name]).eval()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
-    symbols, documents = torch.randint(12, (3, 20)), None
+    symbols, documents = torch.randint(12, (rows, 20)), None
     if padding is not None:
         documents = (torch.arange(20) >= torch.tensor(padding)[:, None]).long()
-    ours, theirs, step = network.new_cache(3), network.new_cache(3), network.incremental()
+    ours, theirs, step = network.new_cache(rows), network.new_cache(rows), network.incremental(rows)
     for cache in (ours, theirs):
         network(symbols[:, :6], cache, documents_BL=None if documents is None else documents[:, :6])
     for i in range(6, 20):
