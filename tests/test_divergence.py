@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aigc_lab.callbacks.watch import DiscriminatorCollapse, DiscriminatorWins, ModeCollapse, WatchGame, ordered
 from aigc_lab.cli import main
+from aigc_lab.data.images import ImageData
 from aigc_lab.modules.base import GenerativeModule
 from aigc_lab.modules.gan import GAN
 from aigc_lab.run import Run
@@ -52,33 +53,65 @@ def test_numbers_that_are_not_finite_end_a_run_before_they_are_saved(
     )
 
 
-def test_faults_are_told_once_after_they_have_lasted(train: Train) -> None:
-    dataset, gan = restore(Run(train("gan", "trainer.max_steps=2")))
+def watcher(run: Path, **options: int) -> tuple[WatchGame, GAN]:
+    dataset, gan = restore(Run(run))
     assert isinstance(gan, GAN)
-    watch = WatchGame(every_n_steps=1, patience=1, n=64, dataset=dataset)
-    healthy = watch.look(gan)
-    assert not any(healthy.values())
+    settings = {"every_n_steps": 1, "patience": 1, "n": 64} | options
+    return WatchGame(**settings, dataset=dataset, run_dir=run), gan
 
-    last = [m for m in gan.discriminator.modules() if isinstance(m, torch.nn.Linear)][-1]
-    kept = last.weight.data.clone()
-    last.weight.data.zero_()
-    assert watch.look(gan)[DiscriminatorCollapse]
-    last.weight.data.copy_(kept)
 
-    for parameter in gan.generator.parameters():
-        parameter.data.zero_()  # one grey image, whatever z
+def emits(gan: GAN, pixels: Tensor) -> None:
+    """From now on the generator's samples are these images."""
+    items = gan.generator.real(pixels)
+    gan.generator.forward = lambda z, classes=None: items[torch.arange(len(z)) % len(items)]  # type: ignore
+
+
+def test_lost_modes_are_seen_however_different_what_is_left(train: Train) -> None:
+    """One image whatever z, some few, or one of each class."""
+    watch, gan = watcher(train("gan", "trainer.max_steps=2"))
+    assert isinstance(watch.dataset, ImageData)
+    pixels, labels = watch.dataset.real("train").pixels, watch.dataset.labels("train")
+    emits(gan, pixels)
+    assert not any(watch.look(gan).values())
+    one_of_each = torch.stack([pixels[labels == label][0] for label in labels.unique()])
+    for few in (pixels[:1], pixels[:5], one_of_each):
+        emits(gan, few)
+        found = watch.look(gan)
+        assert found[ModeCollapse] and not found[DiscriminatorCollapse]
+
+
+def test_a_discriminator_that_says_almost_the_same_of_everything_has_collapsed(train: Train) -> None:
+    """As under a huge penalty, though the samples are noise. Almost is not winning, whatever the order."""
+    watch, gan = watcher(train("gan", "trainer.max_steps=200"))
+    assert not watch.look(gan)[DiscriminatorCollapse]
+    [m for m in gan.discriminator.modules() if isinstance(m, torch.nn.Linear)][-1].weight.data.mul_(1e-3)
     found = watch.look(gan)
-    assert found[ModeCollapse] and not found[DiscriminatorCollapse]
+    assert found[DiscriminatorCollapse] and not found[DiscriminatorWins]
+    emits(gan, watch.dataset.real("train").pixels)  # type: ignore[union-attr]
+    assert not watch.look(gan)[DiscriminatorCollapse], "where the generator has won, nothing can be told"
 
+
+def test_faults_are_told_once_after_they_have_lasted(train: Train) -> None:
+    run = train(
+        "gan", "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2", "callbacks.checkpoint.keep=9"
+    )
+    watch, _ = watcher(run)
+    kept = run / "checkpoints/before_ModeCollapse.ckpt"
     said: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for step, shows in enumerate([True, False, True, True, True, False, True, True], start=1):
+        for step, shows in enumerate([True, False, False, True, True, False, True, True], start=1):
             watch.judge({ModeCollapse: shows, DiscriminatorWins: False}, step=step)
             said += [str(w.message) for w in caught[len(said) :]]
+            assert kept.exists() == (step > 3), (
+                "no checkpoint is older than step 1, and what is healthy needs none"
+            )
     (warning,) = caught
-    assert warning.category is ModeCollapse and said[0].startswith("step 4: the samples are much more alike")
+    assert warning.category is ModeCollapse and said[0].startswith("step 5: the samples are much more alike")
     assert "model/penalties=r1" in said[0], "what to try"
+    assert said[0].endswith("what was before it is in checkpoints/before_ModeCollapse.ckpt")
+    assert kept.read_bytes() == (run / "checkpoints/step_00000002.ckpt").read_bytes()
+    assert Run(run).latest_checkpoint() == run / "checkpoints/step_00000004.ckpt", "a run resumes where it was"
 
 
 def test_order_is_the_area_under_the_roc_curve() -> None:

@@ -45,6 +45,8 @@ def test_the_callback_refuses_what_has_no_density_or_no_game(
     assert main([*command, "data=digits", "model=gan", "model/generator=mlp", "model/discriminator=mlp"]) == 2
     assert "MinimaxValue: the density of digits is not known" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+    assert main([*command, "data=ring8", "model=minimax_gan", "model.pack=2", "trainer.max_steps=2"]) == 2
+    assert "model.pack=2: MinimaxValue asks D about single points" in capsys.readouterr().err
 
 
 def test_fates() -> None:

@@ -39,6 +39,10 @@ class MinimaxValue(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(pl_module, GAN):
             raise UserError(f"callbacks: MinimaxValue is for a GAN, not for {type(pl_module).__name__}")
+        if pl_module.pack > 1:
+            raise UserError(
+                f"model.pack={pl_module.pack}: MinimaxValue asks D about single points; use model.pack=1"
+            )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from aigc_lab.data.spec import DataSpec, Split
 from aigc_lab.data.splits import by_hash, content_hash
 from aigc_lab.errors import UserError
 from aigc_lab.types import Fraction, ImageSize, Levels, PositiveInt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class RawImages(NamedTuple):
@@ -200,11 +203,27 @@ class ImageFolder(ImageData):
 
         try:
             with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image).convert("L" if self.channels == 1 else "RGB")
+                upright = ImageOps.exif_transpose(_eight_bits(image)).convert("L" if self.channels == 1 else "RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"data: cannot read the image {path}: {error}") from None
         square = ImageOps.fit(upright, (self.size, self.size), Image.Resampling.LANCZOS)
         return torch.from_numpy(np.array(square)).view(self.size, self.size, -1).permute(2, 0, 1).contiguous()
+
+
+def _eight_bits(image: "Image") -> "Image":
+    """Grey levels of 16 bits as 8; Pillow's own conversion cuts them off at 255.
+
+    Raises:
+        ValueError: its numbers are no levels of 16 bits.
+    """
+    from PIL.Image import fromarray
+
+    if not image.mode.startswith(("I", "F")):
+        return image
+    levels = np.asarray(image)
+    if image.mode == "F" or levels.min() < 0 or levels.max() >= 1 << 16:
+        raise ValueError("its pixels are neither of 8 nor of 16 bits; save it as one of them")
+    return fromarray((levels.astype(np.uint32) * 255 + 32767) // 65535).convert("L")
 
 
 def _split(name: str, pixels: Tensor, labels: Tensor, held_out: float, *, levels: int) -> RawImages:
@@ -220,6 +239,8 @@ def _split(name: str, pixels: Tensor, labels: Tensor, held_out: float, *, levels
         chosen[members[: round(held_out * len(members))]] = True
     if not chosen.any():
         chosen[order[0]] = True
+    if chosen.all():
+        raise UserError(f"data.held_out={held_out}: leaves none of the {len(order)} images of {name} to train on")
     return RawImages(
         name,
         LabelledImages(pixels[~chosen], labels[~chosen]),

@@ -157,6 +157,12 @@ class GAN(GenerativeModule):
             self.make_optimizer(self.discriminator.parameters(), self.discriminator_lr),
         ]
 
+    def compile_networks(self) -> None:
+        """Both players; D not beside penalties on its slopes, which torch.compile cannot differentiate twice."""
+        self.generator.compile()
+        if not any(penalty.of_slopes for penalty in self.penalties.values()):
+            self.discriminator.compile()
+
     def _minibatches(self, batch: Tensor | LabelledImages) -> list[Minibatch]:
         """One for each discriminator step."""
         real, classes = self.minibatch(batch)
@@ -199,7 +205,9 @@ class GAN(GenerativeModule):
             name: self.penalty_every * p(logits, minibatch.real, fake_items, progress) for name, p in taken.items()
         }
         if isinstance(self.augment, Steered):
-            sign = self.trainer.strategy.reduce(real.logits.detach().sign().mean(), reduce_op="mean")
+            middle = self.objective.middle
+            above = real.logits.detach() - (fake.logits.detach() if middle is None else middle)
+            sign = self.trainer.strategy.reduce(above.sign().mean(), reduce_op="mean")
             self.augment.steer(sign, len(minibatch.real) * self.trainer.world_size)
         self.descend(optimizer, [game_loss + real.class_loss + fake.class_loss + sum(penalties.values())])
         told = {"class_loss": real.class_loss} if minibatch.classes is not None else {}

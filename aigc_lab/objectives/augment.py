@@ -103,7 +103,8 @@ class DiffAugment:
 
 class AdaptiveAugment(nn.Module):
     """The same changes with a probability p that keeps r = E[sign D(x)] of real items near a target (Karras et al.
-    2020a, section 3): D that is too sure of the training images has begun to know them by heart.
+    2020a, section 3): D that is too sure of the training images has begun to know them by heart. D(x) counts from
+    the game's middle; where the game leaves that free, from D of a generated item.
 
     Args:
         changes: which, in their order.

@@ -23,6 +23,8 @@ class FGame(ABC):
     """
 
     compares: ClassVar[bool] = False
+    scaled: ClassVar[bool] = True
+    middle: ClassVar[float | None] = 0.0
 
     @abstractmethod
     def gain(self, v: Tensor) -> Tensor:
@@ -43,6 +45,8 @@ class FGame(ABC):
 
 class KL(FGame):
     """KL(p || p_g): f(u) = u log u, f*(t) = e^(t - 1), g(v) = v. T* = 1 + log p/p_g."""
+
+    middle: ClassVar[float | None] = 1.0
 
     def gain(self, v: Tensor) -> Tensor:
         """v."""

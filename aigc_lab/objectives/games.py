@@ -17,6 +17,13 @@ class Game(Protocol):
 
     compares: ClassVar[bool]
     """Whether the generator's loss looks at the real logits."""
+    scaled: ClassVar[bool]
+    """Whether logits have a unit: not those of a critic whose size only a penalty or clipping sets."""
+
+    @property
+    def middle(self) -> float | None:
+        """The logit of an item that is as likely real as generated; None where the game leaves it free."""
+        ...
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
 
@@ -31,6 +38,8 @@ class Minimax:
     """
 
     compares: ClassVar[bool] = False
+    scaled: ClassVar[bool] = True
+    middle: ClassVar[float | None] = 0.0
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-E[log D(x)] - E[log(1 - D(G(z)))]; at D = D* this is log 4 - 2 JSD(p, p_g)."""
@@ -55,6 +64,8 @@ class Hinge:
     """Geometric GAN (Lim & Ye 2017; Miyato et al. 2018, equations 16 and 17). The output is a score."""
 
     compares: ClassVar[bool] = False
+    scaled: ClassVar[bool] = True
+    middle: ClassVar[float | None] = 0.0
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]; at the optimum 2 - 2 TV(p, p_g)."""
@@ -82,6 +93,11 @@ class LeastSquares:
     goal: float
 
     compares: ClassVar[bool] = False
+    scaled: ClassVar[bool] = True
+
+    @property
+    def middle(self) -> float:
+        return (self.fake_label + self.real_label) / 2
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """½ E[(D(x) - b)²] + ½ E[(D(G(z)) - a)²]; for -1, 1 at the optimum 1 - ½ ∫ (p - p_g)²/(p + p_g)."""
@@ -101,6 +117,8 @@ class Wasserstein:
     """
 
     compares: ClassVar[bool] = False
+    scaled: ClassVar[bool] = False
+    middle: ClassVar[float | None] = None
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-(E[D(x)] - E[D(G(z))]); at the best 1-Lipschitz D this is -W1(p, p_g)."""
@@ -122,6 +140,8 @@ class Relativistic:
     """
 
     compares: ClassVar[bool] = True
+    scaled: ClassVar[bool] = True
+    middle: ClassVar[float | None] = None
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-E[log σ(D(x) - D(G(z)))]; at the optimum log 2 - JSD(p ⊗ p_g, p_g ⊗ p)."""

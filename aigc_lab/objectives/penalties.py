@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from aigc_lab.types import Fraction, NonNegativeFloat, PositiveFloat
 
 class Penalty(Protocol):
     """A term added to the discriminator's loss. `progress` is the share of training that is over, in [0, 1)."""
+
+    of_slopes: ClassVar[bool]
+    """Whether it is a function of ∇_x D, so that its gradient is a second derivative."""
 
     def __call__(
         self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float
@@ -31,6 +34,8 @@ class R1:
 
     gamma: NonNegativeFloat
     final: PositiveFloat
+
+    of_slopes: ClassVar[bool] = True
 
     def __call__(
         self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float
@@ -53,6 +58,8 @@ class R2:
     gamma: NonNegativeFloat
     final: PositiveFloat
 
+    of_slopes: ClassVar[bool] = True
+
     def __call__(
         self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float
     ) -> Tensor:
@@ -71,6 +78,8 @@ class GradientPenalty:
     """
 
     weight: NonNegativeFloat
+
+    of_slopes: ClassVar[bool] = True
 
     def __call__(
         self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float
@@ -91,6 +100,8 @@ class Dragan:
     """
 
     weight: NonNegativeFloat
+
+    of_slopes: ClassVar[bool] = True
 
     def __call__(
         self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float
@@ -114,6 +125,8 @@ class Consistency:
     weight: NonNegativeFloat
     augment: Augmentation
 
+    of_slopes: ClassVar[bool] = False
+
     def __call__(
         self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float
     ) -> Tensor:
@@ -133,6 +146,7 @@ class LeCam(nn.Module):
         decay: of the averages per batch; 0.99 in the paper.
     """
 
+    of_slopes: ClassVar[bool] = False
     averages: Tensor
 
     def __init__(self, *, weight: NonNegativeFloat, decay: Fraction) -> None:

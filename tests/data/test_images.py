@@ -117,6 +117,23 @@ def test_a_folder_of_pictures(pictures: Path, channels: int) -> None:
     assert torch.bincount(data.labels("held_out")).tolist() == [2, 2]
 
 
+def test_grey_levels_of_16_bits_keep_their_order(tmp_path: Path) -> None:
+    for name, level in (("a", 0), ("b", 30_000), ("c", 65_535)):
+        Image.fromarray(np.full((4, 4), level, np.uint16)).save(tmp_path / f"{name}.png")
+    data = ImageFolder(path=str(tmp_path), size=4, channels=1, held_out=0.34, batch_size=1, levels=None)
+    every = torch.cat([data.real("train").pixels, data.real("held_out").pixels]).unique()
+    assert every.tolist() == [0, 117, 255]
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "d.tiff")
+    with pytest.raises(UserError, match=r"d\.tiff: its pixels are neither of 8 nor of 16 bits"):
+        _ = ImageFolder(path=str(tmp_path), size=4, channels=1, held_out=0.34, batch_size=1, levels=None).spec
+
+
+def test_something_is_left_to_train_on(pictures: Path) -> None:
+    data = ImageFolder(path=str(pictures), size=9, channels=1, held_out=0.99, batch_size=4, levels=None)
+    with pytest.raises(UserError, match=r"data.held_out=0.99: leaves none of the 12 images of .* to train on"):
+        _ = data.spec
+
+
 def test_pictures_are_shrunk_with_antialiasing(tmp_path: Path) -> None:
     """A checkerboard of single pixels is grey from afar; picking every n-th pixel would make it black or white."""
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
