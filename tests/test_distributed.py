@@ -33,17 +33,19 @@ def _process(rank: int, port: int, arguments: list[str], spy_dir: str | None) ->
 
 
 def _spy(path: Path) -> None:
-    """Record each batch, and the random numbers that follow it, of the first steps."""
+    """Record each batch, the random numbers that follow it, and the parameters before it."""
     from aigc_lab.data.samples import LabelledImages
     from aigc_lab.modules.base import GenerativeModule
 
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    seen: list[tuple[torch.Tensor, ...]] = []
     on_start = GenerativeModule.on_train_batch_start
 
     def spy(self: GenerativeModule, batch: torch.Tensor | LabelledImages, batch_idx: int) -> None:
         on_start(self, batch, batch_idx)
         state = torch.get_rng_state()
-        seen.append(((batch if isinstance(batch, torch.Tensor) else batch.pixels).clone(), torch.randn(4)))
+        items = (batch if isinstance(batch, torch.Tensor) else batch.pixels).clone()
+        parameters = torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
+        seen.append((items, torch.randn(4), parameters))
         torch.set_rng_state(state)
         torch.save(seen, path)
 
@@ -88,10 +90,12 @@ def test_every_family_trains_and_processes_see_different_data_and_noise(tmp_path
     assert max(step for step, _, _ in read_metrics(run / "metrics.csv")) == 7
     assert (run / "checkpoints/weights.safetensors").is_file()
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
-    for (data_a, noise_a), (data_b, noise_b) in zip(first, second, strict=True):
+    for (data_a, noise_a, weights_a), (data_b, noise_b, weights_b) in zip(first, second, strict=True):
         assert len(data_a) == len(data_b)
         assert not torch.equal(data_a, data_b)
         assert not torch.equal(noise_a, noise_b)
+        assert torch.equal(weights_a, weights_b), "and yet learn one set of weights: both players, averages too"
+    assert not torch.equal(first[0][2], first[-1][2])
 
 
 @pytest.mark.parametrize("trainer", ["ddp_cpu", "fsdp"])
