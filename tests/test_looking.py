@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import train_these
+from conftest import train_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_generators import spec_of
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -19,15 +20,20 @@ from aigc_lab.config.targets import build
 from aigc_lab.data.images import Digits
 from aigc_lab.data.samples import Images, Samples
 from aigc_lab.errors import UserError
+from aigc_lab.flow import Flow
 from aigc_lab.generators import Implicit, LatentVariable, NeuralGenerator, load
 from aigc_lab.looking import LOOKS
-from aigc_lab.looking.latents import LAWS, latent_model, lerp, search, slerp
-from aigc_lab.looking.scene import Scene, look
-from aigc_lab.looking.style import eyes_of, transfer
+from aigc_lab.looking.latents import LAWS, Explains, latent_model, lerp, search, slerp
+from aigc_lab.looking.restoring import fill
+from aigc_lab.looking.scene import Scene, able, look
+from aigc_lab.nets.codes import CodePrior, Strided
 from aigc_lab.nets.conditional import ConcatenatedLatent
-from aigc_lab.nets.conv import Conv
 from aigc_lab.nets.mlp import MLP
-from aigc_lab.objectives.likelihoods import DiscretisedLogistic
+from aigc_lab.nets.unet import UNet
+from aigc_lab.objectives.flow_matching import ClassifierFree
+from aigc_lab.objectives.likelihoods import Bernoulli, DiscretisedLogistic
+from aigc_lab.objectives.ode import Midpoint
+from aigc_lab.quantised import Quantised
 
 STEP = 8 * 6 + 2
 """Pixels from one 8x8 image of a sheet to the next."""
@@ -41,6 +47,17 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def digits() -> Digits:
     return build(Composer().train(["data=digits", "model=gan"]).data)
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of an MLP VAE on a folder of pictures."""
+    root = tmp_path_factory.mktemp("unlabelled")
+    (root / "pictures").mkdir()
+    for i in range(12):
+        Image.new("L", (8, 8), 20 * i).save(root / f"pictures/{i}.png")
+    of_pictures = ["data=image_folder", f"data.path={root}/pictures", "data.size=8", "data.channels=1"]
+    return train_here(root / "runs", "vae", [*of_pictures, "data.batch_size=4", "trainer.max_steps=2"])
 
 
 def scene_of(generator: NeuralGenerator, n: int = 4) -> Scene:
@@ -84,6 +101,7 @@ def test_each_family_shows_what_it_can(trained: dict[str, Path], capsys: pytest.
     expected = {
         "gan": always | of_latents | {"inpaint": (3, 3)},
         "vae": always | of_latents | {"inpaint": (3, 3)},
+        "flow": always | {what: of_latents[what] for what in ("interpolate", "truncate", "reconstruct")},
         "pixels": always | {"inpaint": (5, 3)},
         "text": {},
     }
@@ -127,9 +145,17 @@ def test_a_walk_can_be_an_animation(trained: dict[str, Path]) -> None:
         ("--what style", "give the picture whose style it is with --style FILE"),
         ("--what style --style none.png", "--style none.png: no such file"),
         ("--what style --style text.txt", "--style text.txt: not a picture that can be read"),
-        ("--what style --style dot.png", "dot.png: a picture of 9x9; sides of at least 32"),
-        ("--what style --style black.png", "no convolutions to see with; give --vgg FILE"),
-        ("--what style --style black.png --vgg text.txt", "--vgg text.txt: no weights of torchvision's VGG-19"),
+        ("--what style --style dot.png", "--style dot.png: a picture of 9x9; sides of at least 32 are needed"),
+        ("--what style --style wide.png --size 64", "--style wide.png: a picture of 64x1 at --size 64; sides of"),
+        (
+            "--what style --style black.png --content wide.png",
+            "--content wide.png: a picture of 256x4 at --size 256",
+        ),
+        ("--what style --style black.png -n 2 --size 32", "-n 2: a picture of 32x16 at --size 32; sides of"),
+        ("--what style --style black.png --style-weight nan", "--style-weight nan: give a positive number"),
+        ("--what style --style black.png --style-weight inf", "--style-weight inf: give a positive number"),
+        ("--what style --style black.png --style-weight -1", "--style-weight"),
+        ("--what style --style black.png --vgg text.txt", "--vgg text.txt: no weights of torchvision's vgg19 ("),
     ],
 )
 def test_what_does_not_fit_is_one_line(
@@ -138,14 +164,16 @@ def test_what_does_not_fit_is_one_line(
     Path("text.txt").write_text("no picture")
     Image.new("L", (9, 9)).save("dot.png")
     Image.new("L", (40, 40)).save("black.png")
+    Image.new("L", (2000, 32)).save("wide.png")
     assert main(["sample", str(trained["vae"]), *options.split()]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("...")]
     assert len(errors) == 1 and says in errors[0]
     assert not list(Path().glob("x.*"))
 
 
-def test_walks_begin_and_end_with_samples(trained: dict[str, Path]) -> None:
-    generator = load(trained["gan"])
+@pytest.mark.parametrize("family", ["gan", "flow"])
+def test_walks_begin_and_end_with_samples(family: str, trained: dict[str, Path]) -> None:
+    generator = load(trained[family])
     samples = shades(generator.sample(6, rng=rng()))
     walked = cells(look("interpolate", scene_of(generator, n=3)).picture)
     assert (walked[:, 0] == samples[:3]).all() and (walked[:, -1] == samples[3:]).all()
@@ -161,7 +189,7 @@ def test_a_search_finds_the_images_that_a_generator_made(latent: str, digits: Di
     torch.manual_seed(0)
     generator = Implicit(spec=digits.spec, generator=MLP(hidden=[16]), latent_dim=2, latent=latent).eval()  # type: ignore[arg-type]
     model, made = latent_model(generator), generator.sample(8, rng=rng(3))
-    assert model is not None and isinstance(made, Images)
+    assert isinstance(model, Explains) and isinstance(made, Images)
     visible = (torch.arange(8) < 4)[None, None, :, None].expand(1, 1, 8, 8)
     z = search(model, made.pixels, visible, rng=rng())
     assert_close(z, LAWS[latent].nearest(z))
@@ -298,28 +326,70 @@ def test_latents_of_a_conditional_vae(digits: Digits) -> None:
     assert (again == shades(Images(middle.to(torch.uint8), digits.spec.vocab_size))).all()
 
 
-def test_style_transfer_lowers_its_loss_and_stays_a_picture() -> None:
+def test_latents_of_a_flow(digits: Digits) -> None:
+    """Its noise, on the sphere: pictures are samples, guided where classes are, and images lead back to theirs."""
     torch.manual_seed(0)
-    eyes = eyes_of(Conv(width=4, max_width=8).encoder((3, 8, 8), 2).to(memory_format=torch.channels_last), 3)
-    assert len(eyes.style) == 2, "8x8 and 4x4; the vector behind them takes one size only"
-    noise = torch.rand(40, 48, 3, generator=rng()).permute(2, 0, 1)[None] - 0.5  # as files have their colours
-    stripes = torch.ones(1, 3, 32, 32)
-    stripes[..., ::4] = -1
-    seen: list[Tensor] = []
-    picture, before, after = transfer(eyes, noise, stripes, steps=24, style_weight=100.0, watch=seen.append)
-    assert after < before / 2 and picture.shape == noise.shape and picture.abs().max() <= 1
-    assert len(seen) == 12
-    same, nothing, still = transfer(eyes, stripes * 0.9, stripes * 0.9, steps=2, style_weight=100.0)
-    assert nothing < 1e-6 and still < 1e-6
-    assert_close(same, stripes * 0.9, rtol=0, atol=1e-3)
+    flow = Flow(
+        spec=digits.spec,
+        velocity=UNet(widths=[4, 8], patch=1, n_blocks=1),
+        solver=Midpoint(),
+        n_steps=10,
+        guidance=ClassifierFree(dropout=0.1, weight=3.0),
+    )
+    for parameter in flow.network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    scene, classes = scene_of(flow, n=4), torch.arange(4)
+    walks = cells(look("interpolate", scene).picture)
+    made = shades(flow.sample_classes(classes.repeat(2), rng=rng()))
+    assert (walks[:, 0] == made[:4]).all() and (walks[:, -1] == made[4:]).all()
+    assert (made != shades(flow.sample_classes(classes.repeat(2) + 4, rng=rng()))).any(), "classes steer"
+    assert scene.latents.law.walk is slerp
+    real, again = cells(look("reconstruct", scene).picture).astype(int)
+    assert np.abs(real - again).max() <= 16, "one of 17 levels"
+    with pytest.raises(UserError, match=r"no latents that add up here; for this run: samples, .*classes"):
+        look("arithmetic", scene)
 
 
-def test_samples_painted_in_a_style(tmp_path: Path) -> None:
-    """By the run's own encoder, whatever the size of the picture."""
-    conv = ["model/encoder=conv", "model.encoder.width=4", "model.encoder.max_width=8", "data.batch_size=8"]
-    run = train_these(tmp_path / "runs", ["data=digits", "model=vae", *conv, "trainer.max_steps=2"])
-    Image.effect_noise((40, 40), 80).save("noise.png")
-    command = ["sample", str(run), "--what", "style", "--style", "noise.png", "-n", "4", "--steps", "2"]
-    assert main([*command, "--output", "painted.png"]) == 0
-    with Image.open("painted.png") as picture:
-        assert picture.mode == "L" and picture.size == (2 * STEP + 2, 2 * STEP + 2)
+def test_the_lower_codes_are_drawn_given_the_upper() -> None:
+    """As often as the prior says, by its own logits; a codebook without a law cannot."""
+    torch.manual_seed(0)
+    generator = Quantised(
+        spec=spec_of("image", (1, 4, 2), 2),
+        codes=Strided(n_codes=3, code_dim=2, width=4, halvings=1, blocks=0),
+        likelihood=Bernoulli(),
+        emit="sample",
+        prior=CodePrior(width=8, n_layers=1, n_heads=2, dropout=0.0),
+    ).eval()
+    for parameter in generator.parameters():
+        nn.init.normal_(parameter)
+    nn.init.normal_(generator.codebook)
+    n, image = 2000, torch.tensor([1, 0, 0, 1, 1, 1, 0, 0], dtype=torch.uint8).view(1, 1, 4, 2)
+    with torch.inference_mode():
+        upper = generator.quantise(generator.features(image))[:, :1]
+        grids = torch.cat([upper.expand(3, 1), torch.arange(3)[:, None]], 1)
+        of_codes = generator.likelihood.median(generator.maps(generator.codebook[grids]), 2).flatten(1)
+        assert generator.prior is not None
+        expected = generator.prior.logits(grids)[0, 1].softmax(-1)
+    visible, filled, _ = fill(generator, Images(image.expand(n, -1, -1, -1), 2), None, rng())
+    assert visible.flatten().tolist() == [True] * 4 + [False] * 4 and len(filled) == 3
+    drawn = torch.cat([images.pixels for images in filled]).flatten(1)
+    for picture in of_codes.unique(dim=0):
+        share = expected[(of_codes == picture).all(1)].sum()
+        assert abs((drawn == picture).all(1).double().mean() - share) < 4 * 0.5 / (3 * n) ** 0.5
+    assert len(of_codes.unique(dim=0)) > 1 and "inpaint" in able(generator)
+    generator.prior = None
+    assert "inpaint" not in able(generator) and "reconstruct" in able(generator)
+
+
+def test_unlabelled_images(unlabelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sums of latents are of drawn ones; a network without convolutions sees nothing by itself."""
+    generator = load(unlabelled)
+    assert able(generator).endswith("neighbours, style with --vgg")
+    assert main(["sample", str(unlabelled), "--what", "arithmetic", "-n", "3"]) == 0
+    assert "A - B + C of latents as they are drawn" in capsys.readouterr().out
+    for options, says in {
+        "arithmetic --classes 0,1,2": "--classes 0,1,2: the data of this run has no classes; leave it out",
+        "style --style none.png": "--what style: LatentVariable has no network to see with here; for this run: ",
+    }.items():
+        assert main(["sample", str(unlabelled), "--what", *options.split()]) == 2
+        assert says in capsys.readouterr().err.splitlines()[-1]

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from aigc_lab.data.samples import Images
+from aigc_lab.flow import Flow
 from aigc_lab.generators import Implicit, LatentVariable, NeuralGenerator
 from aigc_lab.nets.conditional import one_hot
 from aigc_lab.objectives.likelihoods import to_levels, to_unit
+from aigc_lab.objectives.ode import integrate
 
 NOISE = 0.1
 """Standard deviation, in the unit in which images span [-1, 1], of the noise that a GAN's pictures are taken to be
@@ -68,6 +70,8 @@ class LatentModel(Protocol):
 
     levels: int
     law: Law
+    adds: bool
+    """Whether A - B + C of latents is one."""
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """z of its law, [n, d]."""
@@ -76,6 +80,11 @@ class LatentModel(Protocol):
     def picture(self, z: Tensor) -> Tensor:
         """What z looks like, [B, C, H, W] in [-1, 1]."""
         ...
+
+
+@runtime_checkable
+class Explains(LatentModel, Protocol):
+    """One that knows how well a latent explains an image."""
 
     def log_visible(self, z: Tensor, pixels: Tensor, visible: Tensor) -> Tensor:
         """log p(visible pixels | z) up to a constant, [B], with a gradient by z. `visible`: bool [1, 1, H, W]."""
@@ -86,8 +95,11 @@ class LatentModel(Protocol):
 class Encodes(Protocol):
     """One that knows the latent of an image."""
 
+    what: str
+    """Its latents, in words."""
+
     def encode(self, pixels: Tensor) -> Tensor:
-        """The mean of q(z | x), [B, d]."""
+        """The latent of each image, or the mean of q(z | x): [B, d]."""
         ...
 
 
@@ -102,6 +114,8 @@ class Reconstructs(Protocol):
 
 class _OfImplicit:
     """A GAN's generator."""
+
+    adds = True
 
     def __init__(self, generator: Implicit, classes: Tensor | None) -> None:
         self.generator, self.levels = generator, generator.spec.vocab_size
@@ -122,6 +136,8 @@ class _OfImplicit:
 
 class _OfVariable:
     """A VAE's decoder and encoder. The picture of z is the median of p(x | z), whatever the run emits."""
+
+    adds, what = True, "the encoder's latents"
 
     def __init__(self, generator: LatentVariable, classes: Tensor | None) -> None:
         self.generator, self.levels, self.classes = generator, generator.spec.vocab_size, classes
@@ -148,6 +164,40 @@ class _OfVariable:
         return None if self.classes is None else self.classes.repeat(len(rows) // len(self.classes))
 
 
+class _OfFlow:
+    """A flow's noise x_0, which says everything about x_1. It has as many coordinates as the image, and so is all
+    but on a sphere, as walks are; a sum of several is far off it."""
+
+    adds, what = False, "the noise that the flow leads back to"
+
+    def __init__(self, generator: Flow, classes: Tensor | None) -> None:
+        self.generator, self.levels, self.classes = generator, generator.spec.vocab_size, classes
+        self.law = LAWS["normal"]
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        return torch.randn(n, *self.generator.spec.shape, generator=rng).to(self.generator.device).flatten(1)
+
+    def picture(self, z: Tensor) -> Tensor:
+        return self._follow(z.unflatten(1, self.generator.spec.shape), begin=0.0, end=1.0)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        return self._follow(to_unit(pixels, self.levels), begin=1.0, end=0.0).flatten(1)
+
+    def _follow(self, x: Tensor, *, begin: float, end: float) -> Tensor:
+        """In as many steps either way as a sample takes."""
+        flow = self.generator
+        classes = None if self.classes is None else self.classes.repeat(len(x) // len(self.classes)).to(x.device)
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            times = x.new_full((len(x),), t)
+            given = flow(x, times, classes)
+            if classes is None or flow.guidance is None or flow.guidance.weight == 1:
+                return given
+            return flow.guidance.guided(flow(x, times), given)
+
+        return integrate(flow.solver, velocity, x, begin=begin, end=end, n_steps=flow.n_steps)
+
+
 @singledispatch
 def latent_model(generator: NeuralGenerator, classes: Tensor | None = None) -> LatentModel | None:
     """The generator by its latents; None where it has none that say everything about an image.
@@ -168,6 +218,11 @@ def _(generator: LatentVariable, classes: Tensor | None = None) -> LatentModel |
     return _OfVariable(generator, classes)
 
 
+@latent_model.register
+def _(generator: Flow, classes: Tensor | None = None) -> LatentModel | None:
+    return _OfFlow(generator, classes)
+
+
 @torch.inference_mode()
 def pictures(model: LatentModel, z: Tensor) -> Images:
     """What latents look like, in levels, on the CPU."""
@@ -175,7 +230,7 @@ def pictures(model: LatentModel, z: Tensor) -> Images:
 
 
 def search(
-    model: LatentModel,
+    model: Explains,
     pixels: Tensor,
     visible: Tensor,
     *,
@@ -215,5 +270,5 @@ def search(
         return z.view(n_starts, len(pixels), -1)[best, torch.arange(len(pixels), device=z.device)]
 
 
-def _log_joint(model: LatentModel, z: Tensor, pixels: Tensor, visible: Tensor) -> Tensor:
+def _log_joint(model: Explains, z: Tensor, pixels: Tensor, visible: Tensor) -> Tensor:
     return model.log_visible(z, pixels, visible) + model.law.log_density(z)

@@ -8,8 +8,9 @@ from torch import Tensor
 from aigc_lab.any_order import AnyOrder
 from aigc_lab.data.samples import Images
 from aigc_lab.generators import Autoregressive, NeuralGenerator
-from aigc_lab.looking.latents import Encodes, Reconstructs, latent_model, pictures, search
+from aigc_lab.looking.latents import Encodes, Explains, Reconstructs, latent_model, pictures, search
 from aigc_lab.looking.scene import Scene, View, beside
+from aigc_lab.quantised import Quantised
 
 COMPLETIONS = 3
 """Of each image, where they are drawn and not searched."""
@@ -33,7 +34,8 @@ def _reconstructed(
     assert model is not None, "refused by `look`"
     if isinstance(model, Encodes):
         with torch.inference_mode():
-            return pictures(model, model.encode(pixels)), "the encoder's latents"
+            return pictures(model, model.encode(pixels)), model.what
+    assert isinstance(model, Explains), "all others encode"
     z = search(model, pixels, _everything(pixels), rng=rng)
     return pictures(model, z), "latents found by gradient descent"
 
@@ -60,7 +62,7 @@ def fill(
         classes: of the images, for a generator that takes classes.
     """
     model = latent_model(generator, classes)
-    assert model is not None
+    assert isinstance(model, Explains), "refused by `look`"
     *_, height, width = images.pixels.shape
     visible = torch.ones(1, 1, height, width, dtype=torch.bool)
     visible[..., height // 4 : height - height // 4, width // 4 : width - width // 4] = False
@@ -95,14 +97,43 @@ def _(
     return visible, [_decode(generator, symbols) for symbols in drawn], _HALVES
 
 
+@fill.register
+def _(
+    generator: Quantised, images: Images, classes: Tensor | None, rng: torch.Generator
+) -> tuple[Tensor, list[Images], str]:
+    """The lower half of the codes is drawn given the upper, from the prior's own law; the picture of codes is the
+    median of p(x | c). The upper codes are the whole image's: the encoder sees across the border."""
+    assert generator.prior is not None, "refused by `look`"
+    rows, columns = generator.grid
+    height = images.pixels.shape[2]
+    visible = _upper(images, rows // 2 * height // rows)
+    with torch.inference_mode():
+        every = generator.quantise(generator.features(images.pixels.to(generator.device))).cpu()
+    given = every[:, : rows // 2 * columns]
+    filled = []
+    for _ in range(COMPLETIONS):
+        codes = generator.prior.continue_symbols(given, generator.length - given.shape[1], rng=rng)
+        with torch.inference_mode():
+            maps = generator.maps(generator.codebook[codes.to(generator.device)])
+            pixels = generator.likelihood.median(maps, images.levels)
+        filled.append(Images(pixels.to(torch.uint8).cpu(), images.levels))
+    return visible, filled, _HALVES_OF_CODES
+
+
 _HALVES = f"{COMPLETIONS} lower halves drawn given the upper ones"
+_HALVES_OF_CODES = f"{COMPLETIONS} lower halves of codes drawn given the upper ones, which saw the whole image"
 
 
 def _upper_half(images: Images) -> tuple[Tensor, Tensor]:
     """Which pixels it has, bool [1, 1, H, W], and its symbols [n, P]."""
+    half = images.pixels.shape[2] // 2
+    return _upper(images, half), images.pixels[:, :, :half].flatten(1).long()
+
+
+def _upper(images: Images, rows: int) -> Tensor:
+    """The pixels of the first rows, bool [1, 1, H, W]."""
     *_, height, width = images.pixels.shape
-    visible = (torch.arange(height) < height // 2)[None, None, :, None].expand(1, 1, height, width)
-    return visible, images.pixels[:, :, : height // 2].flatten(1).long()
+    return (torch.arange(height) < rows)[None, None, :, None].expand(1, 1, height, width)
 
 
 def _everything(pixels: Tensor) -> Tensor:

@@ -21,9 +21,11 @@ from aigc_lab.data.stream import fold
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.features import ImageClassifier
 from aigc_lab.generators import Autoregressive, NeuralGenerator
-from aigc_lab.looking import LOOKS, SAMPLES
-from aigc_lab.looking.latents import LatentModel, Reconstructs, latent_model
+from aigc_lab.looking import LOOKS, SAMPLES, Look
+from aigc_lab.looking.eyes import network_of
+from aigc_lab.looking.latents import Explains, LatentModel, Reconstructs, latent_model
 from aigc_lab.pictures import sheet
+from aigc_lab.quantised import Quantised
 
 COLUMNS = 16
 
@@ -125,8 +127,15 @@ def beside(rows: Sequence[Images]) -> Image.Image:
 
 
 def able(generator: NeuralGenerator) -> str:
-    """The names of the looks that it has all for."""
-    return ", ".join([SAMPLES, *(name for name, look in LOOKS.items() if ABILITIES[look.needs](generator))])
+    """The names of the looks that it has all for, and of those that an option makes up for what it lacks."""
+    names = [SAMPLES]
+    for name, look in LOOKS.items():
+        lacking = _lacking(generator, look)
+        if not lacking:
+            names.append(name)
+        elif lacking == look.needs and look.instead:
+            names.append(f"{name} with --{look.instead}")
+    return ", ".join(names)
 
 
 def look(name: str, scene: Scene, **options: Any) -> View:
@@ -135,32 +144,53 @@ def look(name: str, scene: Scene, **options: Any) -> View:
     Raises:
         UserError: it has not what this needs, or an option is wrong.
     """
-    needs, kind = LOOKS[name].needs, type(scene.generator).__name__
-    if not ABILITIES[needs](scene.generator):
-        raise UserError(f"--what {name}: {kind} has no {needs} here; for this run: {able(scene.generator)}")
+    lacking, kind = _lacking(scene.generator, LOOKS[name]), type(scene.generator).__name__
+    made_up = lacking == LOOKS[name].needs and options.get(LOOKS[name].instead) is not None
+    if lacking and not made_up:
+        raise UserError(f"--what {name}: {kind} has no {lacking} here; for this run: {able(scene.generator)}")
     module, _, function = LOOKS[name].function.rpartition(".")
     return getattr(importlib.import_module(f"{__package__}.{module}"), function)(scene, **options)
+
+
+def _lacking(generator: NeuralGenerator, look: Look) -> str:
+    """What it needs and the generator has not; "" where there is nothing."""
+    return next((need for need in ("images", look.needs) if not ABILITIES[need](generator)), "")
 
 
 def _has_images(generator: NeuralGenerator) -> bool:
     return generator.modality == "image"
 
 
-def _has_latents(generator: NeuralGenerator) -> bool:
-    return _has_images(generator) and latent_model(generator) is not None
+def _latents_add_up(generator: NeuralGenerator) -> bool:
+    model = latent_model(generator)
+    return model is not None and model.adds
 
 
-def _continues(generator: NeuralGenerator) -> bool:
+def _reconstructs(generator: NeuralGenerator) -> bool:
+    return latent_model(generator) is not None or isinstance(generator, Reconstructs)
+
+
+def _completes(generator: NeuralGenerator) -> bool:
     """Colours come one after the other: the upper half of three planes is not the beginning of their symbols."""
-    grey = _has_images(generator) and generator.spec.shape[0] == 1
-    return grey and isinstance(generator, Autoregressive | AnyOrder)
+    if isinstance(generator, Quantised):
+        return generator.prior is not None and generator.grid[0] > 1
+    if isinstance(generator, Autoregressive | AnyOrder):
+        return generator.spec.shape[0] == 1
+    return isinstance(latent_model(generator), Explains)
+
+
+def _sees(generator: NeuralGenerator) -> bool:
+    """With its own network, or a classifier of its data."""
+    return network_of(generator) is not None or generator.spec.n_classes > 1
 
 
 ABILITIES: Mapping[str, Callable[[NeuralGenerator], bool]] = {
     "images": _has_images,
-    "latents": _has_latents,
-    "reconstruction": lambda generator: _has_latents(generator) or isinstance(generator, Reconstructs),
-    "classes": lambda generator: _has_images(generator) and generator.takes_classes,
-    "completion": lambda generator: _has_latents(generator) or _continues(generator),
+    "latents": lambda generator: latent_model(generator) is not None,
+    "latents that add up": _latents_add_up,
+    "reconstruction": _reconstructs,
+    "classes": lambda generator: generator.takes_classes,
+    "completion": _completes,
+    "network to see with": _sees,
 }
-"""What a look can need of a generator, in the words in which it is refused."""
+"""What a look can need of a generator of images, in the words in which it is refused."""

@@ -1,6 +1,7 @@
 """Walks among latents."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -50,16 +51,19 @@ def truncate(scene: Scene) -> View:
 
 def arithmetic(scene: Scene, *, classes: tuple[int, ...] | None = None) -> View:
     """n rows of A, B, C and A - B + C. With an encoder the three are the means of the latents of a few training
-    images of each of three classes, others in every row; without one they are latents as they are drawn.
+    images of each of three classes, others in every row; without one, or without so many classes, they are latents
+    as they are drawn.
 
     Raises:
         UserError: the classes do not fit.
     """
     model, told = scene.latents, scene.generator.takes_classes
-    if isinstance(model, Encodes) and not told:
-        means = [_mean_latents(scene, model, c, i) for i, c in enumerate(_three(scene, classes))]
+    known = _known(scene) if isinstance(model, Encodes) and not told else []
+    if isinstance(model, Encodes) and not told and (classes is not None or len(known) >= 3):
+        chosen = _three(known[:3] if classes is None else classes, known)
+        means = [_mean_latents(scene, model, c, i) for i, c in enumerate(chosen)]
         caption = "each row: means of {} training images of {}, {} and {}, and A - B + C".format(
-            EXEMPLARS, *_three(scene, classes)
+            EXEMPLARS, *chosen
         )
     elif classes is None:
         means = list(model.draw(3 * scene.n, scene.rng()).chunk(3))
@@ -76,12 +80,25 @@ def arithmetic(scene: Scene, *, classes: tuple[int, ...] | None = None) -> View:
     return View(sheet(Images(torch.stack(shown, 1).flatten(0, 1), model.levels), columns=4), caption)
 
 
-def _three(scene: Scene, classes: tuple[int, ...] | None) -> tuple[int, ...]:
-    n_classes = scene.dataset.spec.n_classes
-    chosen = (0, 1, 2) if classes is None else classes
-    if len(chosen) != 3 or not all(0 <= c < n_classes for c in chosen):
-        given = ",".join(map(str, chosen))
-        raise UserError(f"--classes {given}: give three of the classes 0 to {n_classes - 1}, A,B,C for A - B + C")
+def _known(scene: Scene) -> list[int]:
+    """Classes that have training images; none where all images are of one."""
+    labels = scene.dataset.labels("train")
+    known = [] if labels is None else labels.unique().tolist()
+    return known if len(known) > 1 else []
+
+
+def _three(chosen: Sequence[int], known: Sequence[int]) -> Sequence[int]:
+    """
+    Raises:
+        UserError: they are not three of those that have training images.
+    """
+    given = ",".join(map(str, chosen))
+    if not known:
+        raise UserError(f"--classes {given}: the data of this run has no classes; leave it out")
+    if len(chosen) != 3 or not set(chosen) <= set(range(known[-1] + 1)):
+        raise UserError(f"--classes {given}: give three of the classes 0 to {known[-1]}, A,B,C for A - B + C")
+    if empty := set(chosen) - set(known):
+        raise UserError(f"--classes {given}: there are no training images of {min(empty)}")
     return chosen
 
 
