@@ -137,7 +137,12 @@ def of_looks(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--classes", type=Classes(), help="Which (classes), or A - B + C (arithmetic)."),
             click.option("--style", type=picture, metavar="FILE", help="The picture whose style it is."),
             click.option("--content", type=picture, metavar="FILE", help="What is painted [samples of RUN]."),
-            click.option("--vgg", type=picture, metavar="FILE", help="Weights of VGG-19 [RUN's own network]."),
+            click.option(
+                "--vgg",
+                type=picture,
+                metavar="FILE",
+                help="Weights of a network of torchvision's, e.g. vgg19-*.pth [RUN's own network].",
+            ),
             click.option("--size", type=click.IntRange(32, 2048), help="Longest side in pixels [256]."),
             click.option("--steps", type=click.IntRange(1), help="Of painting [200]."),
             click.option("--style-weight", type=click.FloatRange(0, min_open=True), help="Against content [100]."),

@@ -14,6 +14,7 @@ from aigc_lab.decoding import Sampling, beam_search, write
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
 from aigc_lab.generators import Autoregressive, load
+from aigc_lab.looking import LOOKS
 from aigc_lab.looking.scene import Scene, look
 from aigc_lab.pictures import plot, sheet, to_gif, to_png
 from aigc_lab.run import Run
@@ -55,6 +56,8 @@ def sample_to_file(
     if not isinstance(generator, Autoregressive) or generator.modality != "text":
         kind = "models that write from left to right" if generator.modality == "text" else "text models"
         _refuse(f"for {kind} only", prompt=prompt, length=length, beams=n_beams, stop=stop, **given)
+        if generator.modality != "text":
+            _check_picture(output, moves=False)
         samples = generator.sample(n, rng=torch.Generator().manual_seed(seed))
         if isinstance(samples, Texts):
             return _show(samples.to_strings(), texts_path)
@@ -101,6 +104,7 @@ def look_to_file(
     Raises:
         UserError: the run has not what this needs, or an option is wrong.
     """
+    _check_picture(output, moves=LOOKS[what].moves)
     scene = Scene(load(run.path), run.config().data, run.config().paths.cache, n, seed)
     view = look(what, scene, **{name: value for name, value in options.items() if value is not None})
     path = output or run.samples / f"{what}-seed{seed}-n{n}.png"
@@ -108,6 +112,15 @@ def look_to_file(
         run.samples.mkdir(exist_ok=True)
     _write(path, to_gif(view.frames) if path.suffix.lower() == ".gif" else to_png(view.picture))
     return path, view.caption
+
+
+def _check_picture(output: Path | None, *, moves: bool) -> None:
+    """
+    Raises:
+        UserError: its name is not that of a picture that can be written.
+    """
+    if output is not None and output.suffix.lower() not in ((".png", ".gif") if moves else (".png",)):
+        raise UserError(f"--output {output}: a picture is written as .png{' or .gif' if moves else ''}")
 
 
 def _refuse(why: str, **options: Any) -> None:

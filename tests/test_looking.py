@@ -146,6 +146,7 @@ def test_a_walk_can_be_an_animation(trained: dict[str, Path]) -> None:
         ("--what style --style none.png", "--style none.png: no such file"),
         ("--what style --style text.txt", "--style text.txt: not a picture that can be read"),
         ("--what style --style dot.png", "--style dot.png: a picture of 9x9; sides of at least 32 are needed"),
+        ("--what grid --output x.jpg", "--output x.jpg: a picture is written as .png"),
         ("--what style --style wide.png --size 64", "--style wide.png: a picture of 64x1 at --size 64; sides of"),
         (
             "--what style --style black.png --content wide.png",
