@@ -141,7 +141,7 @@ def of_looks(command: Callable[..., None]) -> Callable[..., None]:
                 "--vgg",
                 type=picture,
                 metavar="FILE",
-                help="Weights of a network of torchvision's, e.g. vgg19-*.pth [RUN's own network].",
+                help="Weights of torchvision's, vgg19-*.pth e.g. [RUN's network].",
             ),
             click.option("--size", type=click.IntRange(32, 2048), help="Longest side in pixels [256]."),
             click.option("--steps", type=click.IntRange(1), help="Of painting [200]."),
