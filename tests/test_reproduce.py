@@ -1,6 +1,8 @@
 """`aigc reproduce`: claims become verdicts, and a claim that fails is shown as failed."""
 
 import json
+import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from aigc_lab.cli import main
 from aigc_lab.config import compose
 from aigc_lab.config.schema import Claims, check
 from aigc_lab.errors import UserError
+from aigc_lab.reproduce import measures
 from aigc_lab.reproduce.ledger import number, write_ledger
 from aigc_lab.reproduce.plan import make_plan
 from aigc_lab.reproduce.verdict import judge, t_interval
@@ -28,6 +31,7 @@ data: {batch_size: 8, n_train: 100, n_held_out: 100}
 model: {latent_dim: 2, generator: {hidden: [8]}, discriminator: {hidden: [8]}}
 trainer: {max_steps: 4, num_threads: 1}
 claims:
+  protocol: eight modes in four steps
   seeds: [0, 1]
   quick: {seeds: [0], overrides: [trainer.max_steps=2]}
   variants:
@@ -48,6 +52,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of configs with one experiment that makes claims."""
     (tmp_path / "conf/experiment/area").mkdir(parents=True)
     (tmp_path / "conf/experiment/area/tiny.yaml").write_text(TINY)
+    monkeypatch.setattr(measures, "LARGE", 1000)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "conf"
 
@@ -81,7 +86,10 @@ def test_from_an_experiment_to_its_ledger(mine: Path, capsys: pytest.CaptureFixt
     assert "| area/tiny (**quick**) | modes (minimax) | 8 (a tiny run cannot) |" in ledger
     assert "| at least 8, every seed | **fails** |" in ledger
     assert "image/digits_gan" not in ledger and "minimax/dirac" not in ledger, "claims of this folder only"
-    assert results["trained_at"] == [json.loads(runs[0].read_text())["git"]["commit"]]
+    git = json.loads(runs[0].read_text())["git"] or {"commit": "installed package"}
+    assert results["trained_at"] == [git["commit"]] and results["diverged"] == []
+    assert ledger.rstrip().endswith("![area/tiny](area/tiny.quick.results.png)")
+    assert ledger.count("| eight modes in four steps |") == 1
 
     assert main(command) == 1, "a claim of the full version fails"
     full = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -90,6 +98,36 @@ def test_from_an_experiment_to_its_ledger(mine: Path, capsys: pytest.CaptureFixt
     ledger = (mine / "experiment/LEDGER.md").read_text()
     assert "quick**) |" not in ledger and "| **fails** |" in ledger, (
         "the quick result does not stand before the full one"
+    )
+    picture = mine / "experiment/area/tiny.results.png"
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size < 100_000
+    assert "![area/tiny](area/tiny.results.png)" in ledger
+
+
+def test_a_trial_that_diverges_fails_its_claims_and_the_rest_goes_on(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diverging = TINY.replace("minimax: [model/objective=minimax]", "minimax: [model.lr=1e30]")
+    (mine / "experiment/area/tiny.yaml").write_text(diverging)
+    command = ["reproduce", "area/tiny", "--config-dir", str(mine), "--json"]
+    assert main(command) == 1
+    out, err = capsys.readouterr()
+    assert "minimax seed 0 has diverged" in err and "Traceback" not in err
+    results = json.loads(out.splitlines()[-1], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert results == json.loads((mine / "experiment/area/tiny.results.json").read_text())
+    assert results["diverged"] == ["minimax seed 0", "minimax seed 1"]
+    claims = {(c["quantity"], c["variant"]): (c["verdict"], c["value"]) for c in results["claims"]}
+    assert claims["modes", "minimax"] == claims["jsd", "minimax"] == ("fails", None)
+    assert claims["jsd", "non_saturating"][0] == "holds"
+    assert results["measured"]["minimax"] == {name: [None, None] for name in ("modes", "jsd", "reverse_kl")}
+    ledger = (mine / "experiment/LEDGER.md").read_text()
+    row = "| area/tiny | modes (minimax) | 8 (a tiny run cannot) | not finite (2 of 2) | at least 8, every seed |"
+    assert f"{row} **fails** |" in ledger
+
+    records = sorted(Path("runs").glob("area/tiny/*/run.json"))
+    before = [r.stat().st_mtime_ns for r in records]
+    assert main(command) == 1 and [r.stat().st_mtime_ns for r in records] == before, (
+        "it is not tried until it holds"
     )
 
 
@@ -155,6 +193,11 @@ def claims(**claim: Any) -> Claims:
         ({"published": 1.0, "within": 0.01}, [1.005, 0.995], "holds"),
         ({"published": 1.0, "within": 0.01}, [1.02], "fails"),
         ({"at_least": 0, "at_most": 1}, [float("nan")], "fails"),
+        ({"at_least": 0}, [0.5, float("nan")], "fails"),
+        ({"at_least": 0}, [0.5, math.inf], "fails"),
+        ({"at_least": 0, "over": "mean"}, [0.5, math.inf, -math.inf], "fails"),
+        ({"at_least": 0, "over": "interval"}, [0.5, 0.6, float("nan")], "fails"),
+        ({}, [0.5, float("nan")], "reported"),
         ({"published": "225 ± 2"}, [12.0], "reported"),
     ],
 )
@@ -174,10 +217,43 @@ def test_a_difference_is_taken_seed_by_seed_and_its_interval_is_students() -> No
 
 def test_the_ledger_lists_what_was_not_run_and_refuses_what_is_damaged(tmp_path: Path) -> None:
     assert "| area/x |  |  |  |  | not run |" in write_ledger(tmp_path, ["area/x"]).read_text()
-    (tmp_path / "x.results.json").write_text("{")
-    with pytest.raises(UserError, match="damaged"):
-        write_ledger(tmp_path, ["x"])
+    claim = {"verdict": "holds", "quantity": "q", "variant": "", "minus": "", "published": 1, "source": "s"}
+    claim |= {"bound": "at least 1", "over": "mean", "per_seed": [1.0], "value": 1.0, "spread": None}
+    whole = {"experiment": "x", "command": "c", "claims": [claim], "git": None, "minutes": 1, "device": "d"}
+    (tmp_path / "x.results.json").write_text(json.dumps(whole | {"finished": "f"}))
+    assert "| x | `c` | 1.0 | d | installed package | f |  |" in write_ledger(tmp_path, ["x"]).read_text()
+    damages = ("{", "[]", '{"claims": [{}], "command": "c"}', '{"claims": [], "command": "c"}')
+    for text in (
+        *damages,
+        json.dumps(whole | {"claims": 3}),
+        json.dumps(whole | {"finished": "f", "minutes": "n"}),
+    ):
+        (tmp_path / "x.results.json").write_text(text)
+        with pytest.raises(UserError, match="damaged") as refusal:
+            write_ledger(tmp_path, ["x"])
+        assert "\n" not in str(refusal.value)
     assert [number(v) for v in (-1.38629, 8, None, "225 ± 2", 1e-5)] == ["−1.386", "8", "—", "225 ± 2", "1e−05"]
+
+
+def test_the_ledger_names_the_commits_of_the_runs_and_links_figures_without_matplotlib(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[1] / "experiments"
+    for folder in ("modes", "minimax"):
+        shutil.copytree(root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.png"))
+    (tmp_path / "minimax/saturation.results.png").write_bytes(b"")
+    found = json.loads((tmp_path / "modes/grid25.results.json").read_text())
+    found |= {"git": {"commit": "a" * 40, "diff": "clean"}, "trained_at": ["b" * 40, "installed package"]}
+    (tmp_path / "modes/grid25.results.json").write_text(json.dumps(found))
+    code = (
+        "import sys, pathlib; from aigc_lab.reproduce.ledger import write_ledger\n"
+        "write_ledger(pathlib.Path(sys.argv[1]), ['modes/grid25', 'minimax/saturation'])\n"
+        "print('matplotlib' in sys.modules, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    ledger = (tmp_path / "LEDGER.md").read_text()
+    assert done.stdout == "False False\n"
+    assert f"| {'a' * 12}; trained at {'b' * 12}, installed package |" in ledger
+    assert ledger.endswith("### minimax/saturation\n\n![minimax/saturation](minimax/saturation.results.png)\n")
 
 
 def test_a_wheels_results_go_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,5 +273,7 @@ def test_another_trainer_moves_a_reproduction_and_changes_nothing_else() -> None
         assert theirs.config.trainer.accelerator == "gpu" != mine.config.trainer.accelerator
         assert theirs.config.trainer.max_steps == mine.config.trainer.max_steps
         assert theirs.config.model == mine.config.model and theirs.config.data == mine.config.data
+    with pytest.raises(UserError, match=r"--trainer gpu: minimax/dirac trains no run"):
+        make_plan(composer, "minimax/dirac", quick=True, trainer="gpu")
     with pytest.raises(UserError, match=r"trainer: no option 'gqu'; did you mean 'gpu'"):
         make_plan(composer, "minimax/gaussian_1d", quick=False, trainer="gqu")

@@ -12,7 +12,8 @@ from aigc_lab.config.compose import Composer
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.minimax import exact
 from aigc_lab.reproduce import theory
-from aigc_lab.reproduce.measures import Trial
+from aigc_lab.reproduce.measures import GameAtItsEnd
+from aigc_lab.reproduce.trial import Seen, Trial
 
 TINY = [
     "model=minimax_gan",
@@ -36,6 +37,13 @@ def test_the_callback_logs_the_game_beside_its_optimum_and_its_floor(tmp_path: P
     assert rows[4, "minimax/floor"] < rows[4, "minimax/optimum"] <= 0
     assert rows[4, "minimax/value"] <= rows[4, "minimax/optimum"] + rows[4, "minimax/optimum_error"] + 0.1
     assert 0 < rows[4, "minimax/optimum_error"] < 0.2
+
+    figure = GameAtItsEnd(n=1000).figure([Seen("", Trial(0, run), {})])
+    drawn = {str(line.get_label()): list(line.get_ydata()) for line in figure.axes[0].get_lines()}
+    assert drawn["V(D_t, G_t), held out"] == [rows[step, "minimax/value"] for step in (1, 3, 4)]
+    assert drawn["C(G_t), of cells"] == [rows[step, "minimax/optimum"] for step in (1, 3, 4)]
+    run.metrics_path.write_text("step,metric,value\n")
+    assert GameAtItsEnd(n=1000).figure([Seen("", Trial(0, run), {})]) is None
 
 
 def test_the_callback_refuses_what_has_no_density_or_no_game(
@@ -76,6 +84,9 @@ def test_a_trained_discriminator_comes_near_the_optimal_one(monkeypatch: pytest.
     assert found != measure(Trial(1, None))
     assert found[f"V: {name}"] == pytest.approx(-1.163451397, abs=0.03)
     assert found[f"|D - D*|: {name}"] < 0.05
+    figure = measure.figure([Seen("", Trial(0, None), found)])
+    shortfall = found[f"V: {name}"] - exact.minimax_value(*theory.PAIRS[name])
+    assert [axes.get_lines()[0].get_xdata()[0] for axes in figure.axes] == [shortfall, found[f"|D - D*|: {name}"]]
 
 
 def test_the_pairs_are_the_references() -> None:
@@ -90,3 +101,5 @@ def test_gradients_at_a_trained_discriminator() -> None:
     found = measure(Trial(0, None))
     assert found["saturating: 1"] == pytest.approx(0.397972867, rel=0.1)
     assert found["non-saturating: 1"] == pytest.approx(0.602027133, rel=0.1)
+    figure = measure.figure([Seen("", Trial(0, None), found)])
+    assert [line.get_ydata()[0] for line in figure.axes[0].get_lines()[1::2]] == list(found.values())

@@ -161,6 +161,8 @@ class Claims(Section):
     """Overrides by name; None: one variant without a name and without overrides."""
     first: Annotated[list[str], Len(1)] | None = None
     """Overrides of the run that is trained before a seed's others, and which their `model.run` names."""
+    protocol: Annotated[str, StringConstraints(pattern=r"^[^\n]+$")] | None = None
+    """How the published values came about, and what is done otherwise here: one line of the ledger."""
     trains: bool = True
     """False: the measures train what they need, or there is nothing to train."""
 

@@ -7,7 +7,7 @@ from aigc_lab.config.targets import build
 from aigc_lab.data.instructions import Conversations
 from aigc_lab.decoding import Sampling
 from aigc_lab.errors import UserError
-from aigc_lab.reproduce.measures import Trial
+from aigc_lab.reproduce.trial import Trial
 from aigc_lab.types import PositiveInt
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from aigc_lab.data.samples import Pairs
 from aigc_lab.decoding import Sampling
 from aigc_lab.errors import UserError
-from aigc_lab.reproduce.measures import Trial
+from aigc_lab.reproduce.trial import Trial
 from aigc_lab.translator import Translator
 from aigc_lab.types import PositiveInt
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from aigc_lab.errors import UserError
-from aigc_lab.reproduce.measures import Trial
+from aigc_lab.reproduce.trial import Trial
 from aigc_lab.types import PositiveInt
 
 

@@ -2,22 +2,40 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
-from aigc_lab.reproduce.plan import results_path
+from aigc_lab.reproduce.plan import figure_path, results_path
 
 INTRODUCTION = """# Ledger
 
 Written by `aigc reproduce`; do not edit. One row per claim, and a claim that fails stands as failed.
 *Ours* is the mean over seeds ± their standard deviation. A bound names what has to keep it: every seed, their
-mean, or the 95 % interval of the mean. A row without one is reported, not judged. A row marked **quick** comes
-from a short version, which proves nothing but that the machinery works; it never replaces a full result.
+mean, or the 95 % interval of the mean. A row without one is reported, not judged. A seed whose training diverged
+or whose value is not finite keeps no bound. A row marked **quick** comes from a short version, which proves
+nothing but that the machinery works; it never replaces a full result.
 """
 HEADER = "| experiment | claim | published | ours | bound | verdict |\n|---|---|---|---|---|---|\n"
-RUNS_HEADER = "| experiment | command | minutes | device | commit | finished |\n|---|---|---:|---|---|---|\n"
+RUNS_HEADER = """## How
+
+Measured at this commit; runs that were trained at another name it. *Changes* were not committed at the time.
+
+| experiment | command | minutes | device | commit | finished | protocol |
+|---|---|---:|---|---|---|---|
+"""
+COMMIT_LENGTH = 40
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the ledger says of an experiment, as lines of its three sections."""
+
+    claims: str
+    how: str = ""
+    figure: str = ""
 
 
 def write_ledger(root: Path, names: Sequence[str]) -> Path:
@@ -26,33 +44,29 @@ def write_ledger(root: Path, names: Sequence[str]) -> Path:
     Raises:
         UserError: a results file is damaged.
     """
-    results = [(name, *_latest(root, name)) for name in sorted(names)]
-    rows = "".join(row for name, found, quick in results for row in _rows(name, found, quick))
-    runs = "".join(_how(found) for _, found, _ in results if found)
+    entries = [_entry(root, name) for name in sorted(names)]
+    claims, how, figures = ("".join(getattr(e, part) for e in entries) for part in ("claims", "how", "figure"))
     path = root / "LEDGER.md"
-    write_atomically(path, f"{INTRODUCTION}\n{HEADER}{rows}\n## How\n\n{RUNS_HEADER}{runs}")
+    drawn = f"\n## Figures\n{figures}" if figures else ""
+    write_atomically(path, f"{INTRODUCTION}\n{HEADER}{claims}\n{RUNS_HEADER}{how}{drawn}")
     return path
 
 
-def _latest(root: Path, name: str) -> tuple[dict[str, Any] | None, bool]:
-    """The full result, or the quick one where there is no other; and whether it is quick."""
+def _entry(root: Path, name: str) -> _Entry:
+    """Of the full result, or of the quick one where there is no other."""
     for quick in (False, True):
         path = results_path(root, name, quick=quick)
         if path.is_file():
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))
-                found["claims"], found["command"]
-                return found, quick
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                claims = "".join(_rows(f"{name} (**quick**)" if quick else name, found))
+                return _Entry(claims, _how(found), _figure(root, name, quick=quick))
+            except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
                 raise UserError(f"{path}: damaged ({error!r}); remove it and reproduce {name} again") from None
-    return None, False
+    return _Entry(_row([name, "", "", "", "", "not run"]))
 
 
-def _rows(name: str, found: dict[str, Any] | None, quick: bool) -> Iterator[str]:
-    if found is None:
-        yield _row([name, "", "", "", "", "not run"])
-        return
-    label = f"{name} (**quick**)" if quick else name
+def _rows(label: str, found: dict[str, Any]) -> Iterator[str]:
     for claim in found["claims"]:
         verdict = f"**{claim['verdict']}**" if claim["verdict"] == "fails" else claim["verdict"]
         published = f"{number(claim['published'])} ({claim['source']})" if claim["source"] else ""
@@ -71,13 +85,16 @@ def bound(claim: dict[str, Any]) -> str:
 
 
 def ours(claim: dict[str, Any]) -> str:
-    """Mean ± spread (n seeds)."""
+    """Mean ± spread (n seeds); or of how many seeds the value is not finite."""
+    n = len(claim["per_seed"])
+    if bad := claim["per_seed"].count(None):
+        return f"not finite ({bad} of {n})"
     spread = f" ± {number(claim['spread'])}" if claim["spread"] is not None else ""
-    return f"{number(claim['value'])}{spread} (n = {len(claim['per_seed'])})"
+    return f"{number(claim['value'])}{spread} (n = {n})"
 
 
 def number(value: Any) -> str:
-    """Four digits of a number, words as they are, a dash for what is missing or not a number."""
+    """Four digits of a number, words as they are, a dash for what is missing."""
     if isinstance(value, int | float):
         return f"{value:.4g}".replace("-", "−")
     return str(value) if value is not None else "—"
@@ -85,9 +102,23 @@ def number(value: Any) -> str:
 
 def _how(found: dict[str, Any]) -> str:
     git = found["git"] or {"commit": "installed package", "diff": "clean"}
-    commit = git["commit"][:12] + ("" if git["diff"] == "clean" else f" + changes {git['diff']}")
+    commit = _short(git["commit"]) + ("" if git["diff"] == "clean" else f" + changes {git['diff']}")
+    trained_at = found.get("trained_at") or [git["commit"]]
+    if trained_at != [git["commit"]]:
+        commit += f"; trained at {', '.join(map(_short, trained_at))}"
     command, minutes = f"`{found['command']}`", f"{found['minutes']:.1f}"
-    return _row([found["experiment"], command, minutes, found["device"], commit, found["finished"]])
+    protocol = found.get("protocol") or ""
+    return _row([found["experiment"], command, minutes, found["device"], commit, found["finished"], protocol])
+
+
+def _short(commit: str) -> str:
+    """A commit by its first digits, words as they are."""
+    return commit[:12] if len(commit) == COMMIT_LENGTH else commit
+
+
+def _figure(root: Path, name: str, *, quick: bool) -> str:
+    path = figure_path(root, name, quick=quick)
+    return f"\n### {name}\n\n![{name}]({path.relative_to(root).as_posix()})\n" if path.is_file() else ""
 
 
 def _row(cells: Sequence[str]) -> str:

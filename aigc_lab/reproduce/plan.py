@@ -25,6 +25,10 @@ class Planned:
     config: Config
     first: Config | None = None
 
+    @property
+    def label(self) -> str:
+        return f"{self.variant} seed {self.seed}".strip()
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -53,9 +57,18 @@ class Plan:
         """A quick result has a file of its own, so that it never replaces a full one."""
         return results_path(self.root, self.name, quick=self.quick)
 
+    @property
+    def figure_path(self) -> Path:
+        return figure_path(self.root, self.name, quick=self.quick)
+
 
 def results_path(root: Path, name: str, *, quick: bool) -> Path:
     return root / f"{name}{'.quick' if quick else ''}.results.json"
+
+
+def figure_path(root: Path, name: str, *, quick: bool) -> Path:
+    """What a measure has drawn of the results stands beside them."""
+    return results_path(root, name, quick=quick).with_suffix(".png")
 
 
 def make_plan(
@@ -63,8 +76,8 @@ def make_plan(
 ) -> Plan:
     """
     Raises:
-        UserError: there is no such experiment or trainer, it makes no claims, or one of its variants does not
-            compose.
+        UserError: there is no such experiment or trainer, it makes no claims, it trains no run that a trainer
+            could be for, or one of its variants does not compose.
     """
     options = composer.options("experiment")
     if name not in options:
@@ -76,6 +89,10 @@ def make_plan(
     claims = composer.reproduction(base).claims
     if claims is None:
         raise UserError(f"{name} makes no claims; these do: {', '.join(composer.with_claims()) or 'none'}")
+    if trainer and not claims.trains:
+        raise UserError(
+            f"--trainer {trainer}: {name} trains no run, and its measures run on the CPU; leave it out"
+        )
     seeds = claims.quick.seeds if quick else claims.seeds
     # all but the experiment, and its claims: nobody judges the run before
     before = [*(claims.first or []), *(o for o in base[1:] if not o.startswith("claims."))]

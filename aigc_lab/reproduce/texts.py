@@ -10,7 +10,7 @@ import torch
 from aigc_lab.data.samples import Texts
 from aigc_lab.errors import UserError
 from aigc_lab.generators import Autoregressive
-from aigc_lab.reproduce.measures import Trial
+from aigc_lab.reproduce.trial import Trial
 from aigc_lab.types import PositiveInt
 
 

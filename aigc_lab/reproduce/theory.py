@@ -1,7 +1,9 @@
 """Measures of what theory predicts, without a generator to train: they ignore the run and use the seed alone."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,11 @@ from aigc_lab.minimax import exact, games, sampled
 from aigc_lab.nets.mlp import MLP
 from aigc_lab.objectives.games import Minimax, NonSaturating
 from aigc_lab.optimizers import WarmupCosine
-from aigc_lab.reproduce.measures import Trial
+from aigc_lab.reproduce.trial import Seen, Trial
 from aigc_lab.types import PositiveFloat, PositiveInt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CONVERGES, CYCLES, DIVERGES = -1.0, 0.0, 1.0
 """What an orbit does, as a number: `fate`."""
@@ -42,6 +47,12 @@ class Dynamics:
         energy = (games.orbit(two_speeds, start, self.n).square() / TWO_SPEEDS).sum(1)  # its orbits are ellipses
         fates["fate: GAN, two time-scales"] = fate(energy.sqrt())
         return fates | known_numbers(start) | {"energy: GAN, two time-scales, 500 steps": float(energy[500])}
+
+    def figure(self, seen: Sequence[Seen]) -> "Figure":
+        """Nine of the methods, drawn."""
+        from aigc_lab.minimax import figures
+
+        return figures.phase_portraits()
 
 
 def methods(step: float = 0.2) -> dict[str, games.Update]:
@@ -142,6 +153,17 @@ class TrainedDiscriminators:
                 found |= {f"V: {name}": played.value, f"|D - D*|: {name}": float(off.abs().mean())}
         return found
 
+    def figure(self, seen: Sequence[Seen]) -> "Figure":
+        """How far V fell short of C(G), and D of D*."""
+        from aigc_lab.minimax import figures
+
+        values, distances = (
+            {name: [s.found[f"{of}: {name}"] for s in seen] for name in PAIRS} for of in ("V", "|D - D*|")
+        )
+        optima = {name: exact.minimax_value(*laws) for name, laws in PAIRS.items()}
+        errors = {name: exact.minimax_value_sd(*laws) / math.sqrt(self.n) for name, laws in PAIRS.items()}
+        return figures.trained_discriminators(values, optima, errors, distances)
+
 
 @dataclass(frozen=True, kw_only=True)
 class VanishingGradient:
@@ -177,6 +199,16 @@ class VanishingGradient:
                     (gradient,) = torch.autograd.grad(game.generator_loss(logit, logit), theta)
                     found[f"{name}: {separation:g}"] = float(gradient)
         return found
+
+    def figure(self, seen: Sequence[Seen]) -> "Figure":
+        """Both gradients on their exact curves."""
+        from aigc_lab.minimax import figures
+
+        saturating, non_saturating = (
+            {theta: [s.found[f"{name}: {theta:g}"] for s in seen] for theta in self.separations}
+            for name in ("saturating", "non-saturating")
+        )
+        return figures.measured_gradients(saturating, non_saturating)
 
 
 def fit(settings: TrainedDiscriminators | VanishingGradient, p: Distribution, q: Distribution) -> nn.Module:

@@ -22,9 +22,9 @@ class Judged:
 
     Attributes:
         bound: what has to hold, in words; empty where nothing has to.
-        value: mean over seeds.
-        spread: their standard deviation; None for one seed.
-        interval: 95 % t interval of the mean; None for one seed.
+        value: mean over seeds; NaN where one of them is not finite.
+        spread: their standard deviation; None for one seed, and where one is not finite.
+        interval: 95 % t interval of the mean; None where there is no spread.
         per_seed: the values, in the order of the seeds.
     """
 
@@ -63,8 +63,8 @@ def _judge_one(claim: Claim, variant: str, measured: Measured) -> Judged:
     if claim.minus is not None:
         others = measured[claim.minus][claim.quantity]
         values = [a - b for a, b in zip(values, others, strict=True)]
-    interval = t_interval(values)
-    tested = {"every seed": values, "mean": [fmean(values)], "interval": interval or [math.nan]}
+    mean, spread, interval = _summary(values)
+    tested = {"every seed": values, "mean": [mean], "interval": interval or [math.nan]}
     verdict: Verdict = "reported"
     if bound := describe(claim):
         verdict = "holds" if all(_keeps(claim, v) for v in tested[claim.over]) else "fails"
@@ -76,22 +76,29 @@ def _judge_one(claim: Claim, variant: str, measured: Measured) -> Judged:
         source=claim.source,
         bound=bound,
         over=claim.over,
-        value=fmean(values),
-        spread=stdev(values) if len(values) > 1 else None,
+        value=mean,
+        spread=spread,
         interval=interval,
         per_seed=values,
         verdict=verdict,
     )
 
 
+def _summary(values: Sequence[float]) -> tuple[float, float | None, tuple[float, float] | None]:
+    """Mean, spread and interval, as `Judged` has them."""
+    if not all(map(math.isfinite, values)):
+        return math.nan, None, None
+    return fmean(values), stdev(values) if len(values) > 1 else None, t_interval(values)
+
+
 def _keeps(claim: Claim, value: float) -> bool:
-    """Whether a value keeps every bound of the claim; one that is not a number keeps none."""
+    """Whether a value keeps every bound of the claim; one that is not finite keeps none."""
     low = -math.inf if claim.at_least is None else claim.at_least
     high = math.inf if claim.at_most is None else claim.at_most
     if claim.within is not None:
         assert isinstance(claim.published, float | int), "the schema requires it"
         low, high = max(low, claim.published - claim.within), min(high, claim.published + claim.within)
-    return low <= value <= high
+    return math.isfinite(value) and low <= value <= high
 
 
 def describe(claim: Claim) -> str:

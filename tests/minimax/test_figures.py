@@ -114,6 +114,45 @@ def test_a_strip_draws_the_ceilings() -> None:
     assert heights[1][0] < 5  # a normal law hits hardly any disc
 
 
+def test_panels_count_the_modes_of_each_sampler_and_leave_the_last_ones_empty() -> None:
+    ring = modes.ring()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = {"seed 0": ring.sample((2500,)), "seed 1": torch.zeros(2500, 2), "seed 2": torch.randn(2500, 2)}
+    figure = figures.mode_panels(drawn, ring, columns=2)
+    titles = [axes.get_title() for axes in figure.axes]
+    quality = modes.coverage(drawn["seed 0"], ring).high_quality
+    assert titles[:2] == [f"seed 0\n8 modes, {quality:.1%}", "seed 1\n0 modes, 0.0%"] and titles[3] == ""
+    assert [axes.axison for axes in figure.axes] == [True, True, True, False]
+
+
+def test_measured_values_are_drawn_on_the_exact_curves() -> None:
+    measured = {1.0: [0.39, 0.40], 4.0: [0.14, 0.13]}
+    figure = figures.measured_gradients(measured, {1.0: [0.6, 0.6], 4.0: [3.0, 4.0]})
+    theta, exactly = curve(figure, "minimax, exact")
+    assert (theta[-1], exactly[-1]) == pytest.approx((4, 0.137194818), abs=1e-8)
+    assert curve(figure, "minimax, networks")[0].tolist() == [1, 1, 4, 4]
+    assert curve(figure, "minimax, networks")[1].tolist() == [0.39, 0.40, 0.14, 0.13]
+    ratios = figure.axes[1].get_lines()[1].get_ydata()
+    assert list(ratios) == pytest.approx([0.6 / 0.602027133] * 2 + [3 / 3.86280518, 4 / 3.86280518])
+    names = {"pair": [-1.0, -1.5]}
+    figure = figures.trained_discriminators(names, {"pair": -0.5}, {"pair": 0.1}, {"pair": [0.01, 0.02]})
+    assert [list(axes.get_lines()[0].get_xdata()) for axes in figure.axes] == [[-0.5, -1.0], [0.01, 0.02]]
+    assert figure.axes[0].patches[0].get_bbox().intervalx.tolist() == pytest.approx([-0.2, 0.2])
+    figure = figures.played_games({"a": [[(1, -1.2, -1.0), (2, -1.4, -1.3)]], "b": [[(1, -1.1, -1.0)]] * 2})
+    gap = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert {(1, -1.2), (2, -1.4), (1, -1.0), (2, -1.3)} <= {tuple(v) for v in gap}
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["a, seeds: 1", "b, seeds: 2"]
+
+
+def test_a_small_png_is_the_same_picture() -> None:
+    files = [io.BytesIO(to_file(figures.optimum(P, Q))) for to_file in (figures.to_small_png, figures.to_png)]
+    small, large = (np.asarray(Image.open(file).convert("RGB"), int) for file in files)
+    assert np.quantile(np.abs(large - small), 0.999) <= 16
+    assert len(files[0].getvalue()) < len(files[1].getvalue()) / 2
+    assert len(figures.to_small_png(figures.phase_portraits())) < 100_000
+
+
 def test_the_paper_s_game_is_won_and_its_value_is_below_the_optimum() -> None:
     snapshots = line.train_line(P, at=[0, 40, 160])
     cells = [line.in_cells(P, s.generator) for s in snapshots]
@@ -126,6 +165,11 @@ def test_the_paper_s_game_is_won_and_its_value_is_below_the_optimum() -> None:
     frames = [figures.figure_one(s, c) for s, c in zip(snapshots, cells, strict=True)]
     with Image.open(io.BytesIO(figures.to_gif(frames))) as animation:
         assert (animation.n_frames, animation.info["loop"]) == (3, 0)
+        for i, frame in enumerate(frames):  # the fill of p is blue and that of p_g orange, not grey and green
+            animation.seek(i)
+            with Image.open(io.BytesIO(figures.to_png(frame))) as drawn:
+                off = np.abs(np.asarray(animation.convert("RGB"), int) - np.asarray(drawn.convert("RGB"), int))
+            assert off.max() <= 16
 
 
 def test_training_depends_on_the_seed_alone_and_leaves_the_global_state() -> None:

@@ -19,7 +19,7 @@ SOFT = "#8a8f98"
 FAINT = "#d9dce2"
 
 DPI = 110
-GIF_COLOURS = 64
+N_COLOURS = 256
 
 
 def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
@@ -47,6 +47,13 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def to_small_png(figure: Figure) -> bytes:
+    """In a palette, at a quarter of the size."""
+    buffer, drawn = io.BytesIO(), _pixels(figure)
+    _in(_palette([drawn]), drawn).save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
 def to_svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -56,9 +63,8 @@ def to_svg(figure: Figure) -> bytes:
 def to_gif(figures: Sequence[Figure], *, seconds: float = 8.0, rest: float = 2.0) -> bytes:
     """An endless animation of figures of one size, of that length, that rests on the last."""
     frames = [_pixels(figure) for figure in figures]
-    # one palette for all frames, of the last: a palette of its own for each would flicker
-    palette = frames[-1].quantize(GIF_COLOURS, method=Image.Quantize.MAXCOVERAGE)
-    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    palette = _palette(frames)  # one for all: a palette of its own for each would flicker
+    frames = [_in(palette, frame) for frame in frames]
     each = round(1000 * seconds / len(frames))
     durations = [each] * (len(frames) - 1) + [round(1000 * rest)]
     buffer = io.BytesIO()
@@ -66,6 +72,16 @@ def to_gif(figures: Sequence[Figure], *, seconds: float = 8.0, rest: float = 2.0
         buffer, format="gif", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False
     )
     return buffer.getvalue()
+
+
+def _palette(frames: Sequence[Image.Image]) -> Image.Image:
+    """An image whose palette has a colour near each of the frames', so that no tint turns into another."""
+    strip = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames]))
+    return strip.quantize(N_COLOURS, method=Image.Quantize.MAXCOVERAGE)
+
+
+def _in(palette: Image.Image, frame: Image.Image) -> Image.Image:
+    return frame.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def _pixels(figure: Figure) -> Image.Image:

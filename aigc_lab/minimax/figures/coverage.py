@@ -1,6 +1,6 @@
 """Mode collapse over time: what a generator draws, and what it covers beside a perfect sampler."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -49,6 +49,20 @@ def mode_strip(samples: Sequence[tuple[int, Tensor]], mixture: MixtureSameFamily
         tidy(axes, title=f"{name} (perfect: {form.format(best)})", x="step")
         axes.title.set_fontsize(9)
         axes.tick_params(axis="x", labelsize=7)
+    return figure
+
+
+def mode_panels(samples: Mapping[str, Tensor], mixture: MixtureSameFamily, *, columns: int) -> Figure:
+    """Name -> points [n, 2]: each on the modes' 3 sd discs, with the modes found and the share within a disc."""
+    rows = -(-len(samples) // columns)
+    figure = Figure(figsize=(1.75 * columns, 2.15 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for (name, points), axes in zip(samples.items(), panels, strict=False):
+        report = coverage(points, mixture)
+        _draw_points(axes, points, mixture)
+        axes.set_title(f"{name}\n{report.modes:g} modes, {report.high_quality:.1%}", fontsize=8)
+    for axes in panels:  # those that are left over
+        axes.set_axis_off()
     return figure
 
 
