@@ -9,6 +9,8 @@ import torch
 from aigc_lab import training
 from aigc_lab.cli import main
 from aigc_lab.config.compose import Composer
+from aigc_lab.errors import UserError
+from aigc_lab.generators import Implicit
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.minimax import exact
 from aigc_lab.reproduce import theory
@@ -55,6 +57,19 @@ def test_the_callback_refuses_what_has_no_density_or_no_game(
     assert not list(tmp_path.iterdir())
     assert main([*command, "data=ring8", "model=minimax_gan", "model.pack=2", "trainer.max_steps=2"]) == 2
     assert "model.pack=2: MinimaxValue asks D about single points" in capsys.readouterr().err
+
+
+def test_a_generator_whose_points_are_not_finite_ends_its_run_and_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["data=gaussian_1d", *TINY, CALLBACK % 5000, f"paths.runs_dir={tmp_path}"]
+    run = training.train(Composer().train([*overrides, "run_id=fine"]), ["pytest"])
+    monkeypatch.setattr(Implicit, "push_forward", lambda self, n, rng: torch.full((n, 1), math.nan))
+    found = GameAtItsEnd(n=1000)(Trial(0, run))
+    assert list(found) == ["jsd", "jsd_error", "jsd_at_most", "value", "optimum", "distance_from_half"]
+    assert all(map(math.isnan, found.values()))
+    with pytest.raises(UserError, match="training has diverged: a generated point is NaN or infinite at step 2"):
+        training.train(Composer().train([*overrides, "run_id=lost"]), ["pytest"])
 
 
 def test_fates() -> None:

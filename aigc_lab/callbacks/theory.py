@@ -12,6 +12,7 @@ from aigc_lab.data.images import ImageData
 from aigc_lab.data.samples import Points
 from aigc_lab.errors import UserError
 from aigc_lab.minimax import parzen, sampled
+from aigc_lab.modules.base import diverged
 from aigc_lab.modules.gan import GAN
 from aigc_lab.nets.rectifier import SigmoidImages
 from aigc_lab.types import NonNegativeInt, PositiveInt
@@ -50,13 +51,19 @@ class MinimaxValue(pl.Callback):
         step = batch_idx + 1
         if trainer.is_global_zero and not (step % self.every_n_steps and step != trainer.num_training_batches):
             assert isinstance(pl_module, GAN)
-            values = self.look(pl_module)
+            values = self.look(pl_module, step)
             for logger in trainer.loggers:
                 logger.log_metrics(values, batch_idx)
 
-    def look(self, module: GAN) -> dict[str, float]:
-        """The logged values now, always on the same latents: what moves in a curve is the game."""
+    def look(self, module: GAN, step: int) -> dict[str, float]:
+        """The logged values now, always on the same latents: what moves in a curve is the game.
+
+        Raises:
+            UserError: the generator gives a point that is not finite.
+        """
         generated = module.sampler.push_forward(self.n, rng=torch.Generator().manual_seed(0))
+        if not generated.isfinite().all():
+            raise diverged("a generated point is NaN or infinite", step)
         held_out = self.dataset.real("held_out")
         assert isinstance(held_out, Points)
 

@@ -33,7 +33,19 @@ class ParzenEstimate:
 def estimate(
     samples: Tensor, validation: Tensor, test: Tensor, *, sigmas: Sequence[float] = SIGMAS
 ) -> ParzenEstimate:
-    """The mean log-likelihood of test under samples, σ being the best of sigmas on validation; all are [n, d]."""
+    """The mean log-likelihood of test under samples, σ being the best of sigmas on validation; all are [n, d].
+
+    Raises:
+        ValueError: there is no sample, no σ or no point to choose it on, or fewer than two to test.
+    """
+    for name, given, least in (
+        ("samples", samples, 1),
+        ("sigmas", sigmas, 1),
+        ("validation", validation, 1),
+        ("test", test, 2),  # one has no standard error
+    ):
+        if len(given) < least:
+            raise ValueError(f"{name}: at least {least}, not {len(given)}")
     scores = log_likelihood(samples, validation, sigmas).mean(1)
     sigma = sigmas[int(scores.argmax())]
     found = log_likelihood(samples, test, [sigma])[0]

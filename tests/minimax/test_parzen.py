@@ -96,6 +96,22 @@ def test_centroids_beat_real_data_on_the_estimate() -> None:
     assert centroids.mean > real.mean + 3 * real.standard_error
 
 
+@pytest.mark.parametrize(
+    ("n", "sigmas", "message"),
+    [
+        ((0, 3, 3), [1.0], "samples: at least 1, not 0"),
+        ((3, 3, 3), [], "sigmas: at least 1, not 0"),
+        ((3, 0, 3), [1.0], "validation: at least 1, not 0"),
+        ((3, 3, 1), [1.0], "test: at least 2, not 1"),
+    ],
+)
+def test_an_estimate_from_too_little_is_refused(
+    n: tuple[int, int, int], sigmas: list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        parzen.estimate(*(torch.zeros(k, 2) for k in n), sigmas=sigmas)
+
+
 def test_the_protocol_of_2014_needs_images_to_choose_the_width_on() -> None:
     with pytest.raises(ValueError, match="after the first 50,000"):
         parzen.protocol_2014(torch.zeros(5, 4), torch.zeros(100, 4), torch.zeros(5, 4))
