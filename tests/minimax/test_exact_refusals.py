@@ -1,5 +1,7 @@
 """What has no exact value is refused, in one line that says why."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,9 +13,12 @@ from torch.distributions import (
     Independent,
     MultivariateNormal,
     Normal,
+    TransformedDistribution,
     Uniform,
     VonMises,
+    constraints,
 )
+from torch.distributions.transforms import AbsTransform
 
 from aigc_lab.minimax import exact
 
@@ -26,6 +31,21 @@ class Half(Normal):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return super().log_prob(value) - torch.tensor(2.0).log()
+
+
+class Bare(Distribution):
+    """A law of one's own, with nothing but a density."""
+
+    arg_constraints: ClassVar = {}
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return LINE.log_prob(value)
+
+
+class Undrawn(Bare):
+    """The same that states its support, and cannot be sampled."""
+
+    support = constraints.real
 
 
 @pytest.mark.parametrize(
@@ -41,6 +61,14 @@ class Half(Normal):
         (VonMises(0.0, 1.0), LINE, "p is not a normalised density"),
         (Beta(0.05, 0.05), Uniform(0.0, 1.0), "p is not a normalised density"),  # its mass lies within 1e-16 of 1
         (*[Independent(Categorical(torch.ones(2, 3)), 1)] * 2, "cannot be enumerated"),
+        (LINE, Bare(validate_args=False), "a Bare does not give its support: it is not implemented"),
+        (Undrawn(validate_args=False), LINE, "a Undrawn does not give samples: it is not implemented"),
+        (TransformedDistribution(LINE, AbsTransform()), LINE, "TransformedDistribution does not give its density"),
+        (
+            Normal(0.0, -1.0, validate_args=False),
+            LINE,
+            "a Normal does not give samples: normal expects all elements",
+        ),
     ],
 )
 def test_pairs_without_an_exact_value(p: Distribution, q: Distribution, message: str) -> None:
@@ -72,3 +100,9 @@ def test_discriminators_that_are_none() -> None:
         exact.value(lambda x: 0.5 - x, LINE, LINE)
     with pytest.raises(ValueError, match="one number per point"):
         exact.value(lambda x: torch.full((len(x), 1), 0.5), LINE, LINE)
+    network = torch.nn.Linear(2, 1)
+    with pytest.raises(
+        ValueError, match=r"does not take float64 points \[\d+, 2\]: mat1 and mat2 must have"
+    ) as no:
+        exact.value(exact.Discriminator(lambda x: network(x).flatten()), PLANE, PLANE)
+    assert "\n" not in str(no.value)

@@ -287,12 +287,16 @@ def test_the_softened_reverse_kl() -> None:
 
 
 def test_the_tabular_generator_halves_its_distance_at_every_step() -> None:
-    """Proposition 2 as an algorithm: q <- (p + q)/2, so the JSD falls by a factor that tends to 4."""
-    p, q = torch.tensor([0.1, 0.2, 0.3, 0.4]).double(), torch.tensor([0.4, 0.4, 0.1, 0.1]).double()
-    path = []
-    for _ in range(12):
+    """Proposition 2 as an algorithm: one multiplicative step down log(1 - D*) is q <- (p + q)/2, so q - p halves
+    and the JSD falls by a factor that tends to 4."""
+    p, q = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.4, 0.4, 0.1, 0.1]], dtype=torch.float64)
+    apart, path = q - p, []
+    for step in range(12):
+        torch.testing.assert_close(q - p, apart / 2**step, rtol=1e-9, atol=1e-15)
         path.append(exact.jensen_shannon(Categorical(p), Categorical(q)))
-        q = (p + q) / 2
+        best = exact.optimal_discriminator(Categorical(p), Categorical(q))(torch.arange(4))
+        q = q * (-torch.log1p(-best)).exp()
+        q = q / q.sum()
     assert path[-2] / path[-1] == pytest.approx(4, rel=1e-3)
 
 
@@ -378,6 +382,39 @@ def test_counts() -> None:
     assert exact.jensen_shannon(Categorical(torch.ones(2)), Categorical(torch.ones(4))) == pytest.approx(
         exact.jensen_shannon(Uniform(0.0, 2.0), Uniform(0.0, 4.0)), abs=1e-7
     )
+
+
+def test_mixtures_of_discrete_laws_are_the_table_of_their_mixed_probabilities() -> None:
+    def mixed(components: Distribution) -> MixtureSameFamily:
+        return MixtureSameFamily(Categorical(torch.tensor([0.25, 0.75])), components)
+
+    coins = mixed(Bernoulli(torch.tensor([0.2, 0.6])))  # 0.25 * 0.2 + 0.75 * 0.6 = 0.5
+    assert exact.jensen_shannon(coins, Bernoulli(0.25)) == pytest.approx(0.033822076, abs=1e-8)
+    tables = mixed(Categorical(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])))
+    assert exact.jensen_shannon(tables, Categorical(torch.tensor([2.0, 3.0, 3.0]))) == pytest.approx(0, abs=1e-14)
+    counts = mixed(Poisson(torch.tensor([3.0, 50.0], dtype=torch.float64)))
+    n = torch.arange(200, dtype=torch.float64)
+    rates = torch.tensor([3.0, 50.0], dtype=torch.float64)
+    table = Categorical(Poisson(rates).log_prob(n[:, None]).exp() @ torch.tensor([0.25, 0.75]).double())
+    assert exact.jensen_shannon(counts, Poisson(5.0)) == pytest.approx(exact.jensen_shannon(table, Poisson(5.0)))
+    assert exact.wasserstein_value(counts, Poisson(5.0)) > 0.75 * 44
+
+
+def test_float_in_float_out() -> None:
+    best = exact.optimal_discriminator(*PAIRS["S1"])
+    row, critic = exact.REVERSE_KL, exact.KL.optimal_critic(*PAIRS["S1"])
+    for found, known in (
+        (best(0.0), 1 / (1 + math.exp(-0.5))),
+        (best(0), 1 / (1 + math.exp(-0.5))),
+        (exact.Discriminator(lambda x: 0.3 - x)(0.3), 0.5),
+        (row.f(2.0), -LOG_2),
+        (row.conjugate(-1.0), -1.0),
+        (row.activation(-1.0), -math.e),
+        (row.optimal(-1.0), -math.e),
+        (critic(0.5), 1.0),
+    ):
+        assert isinstance(found, float) and found == pytest.approx(known, abs=1e-7)
+    assert best(torch.zeros(3)).shape == row.conjugate(-torch.ones(3)).shape == (3,)
 
 
 def test_a_pushed_forward_law_is_zero_where_its_map_does_not_reach() -> None:

@@ -3,7 +3,9 @@ its support, and points around which its mass lies.
 """
 
 import copy
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +23,25 @@ from torch.distributions.constraints import Constraint
 
 N_SEEDS = 64
 SEEDS_PER_COMPONENT = 16
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _asks_for(what: str) -> Callable[[Function], Function]:
+    """A function of a law: what torch raises where the law has no answer becomes a ValueError of one line."""
+
+    def asking(function: Function) -> Function:
+        @functools.wraps(function)
+        def ask(law: Distribution, *arguments: Tensor) -> Any:
+            try:
+                return function(law, *arguments)
+            except (RuntimeError, AttributeError) as error:
+                reason = (str(error) or "it is not implemented").splitlines()[0]
+                raise ValueError(f"a {type(law).__name__} does not give {what}: {reason}") from error
+
+        return cast(Function, ask)
+
+    return asking
 
 
 def in_float64(law: Distribution) -> Distribution:
@@ -43,6 +64,7 @@ def _copied(value: Any, copies: dict[int, Any]) -> Any:
     return copies[id(value)]
 
 
+@_asks_for("its support")
 def support(law: Distribution) -> Constraint:
     """The set that the law lives on, as torch states it."""
     found = law.support
@@ -50,6 +72,7 @@ def support(law: Distribution) -> Constraint:
     return found
 
 
+@_asks_for("its density")
 def log_density(law: Distribution, x: Tensor) -> Tensor:
     """log p(x), -inf outside the support; x is [..., *event_shape], the result [..., *batch_shape].
 
@@ -67,7 +90,8 @@ def log_density(law: Distribution, x: Tensor) -> Tensor:
     if isinstance(law, Categorical | Bernoulli):
         table = _log_table(law)
         index = x.long().clamp(0, table.shape[-1] - 1)
-        log_p = table.expand(*index.shape, -1).gather(-1, index[..., None]).squeeze(-1)
+        shape = torch.broadcast_shapes(index.shape, table.shape[:-1])
+        log_p = table.expand(*shape, -1).gather(-1, index.expand(shape)[..., None]).squeeze(-1)
     else:
         log_p = law.log_prob(x)
     return torch.where(support(law).check(x), log_p, -torch.inf)
@@ -106,23 +130,30 @@ def _last_dims(values: Tensor, n: int) -> Tensor:
     return values.reshape(*values.shape[: values.dim() - n], -1)
 
 
+@_asks_for("its values")
 def atoms(law: Distribution) -> Tensor:
     """The values of a discrete law, [K, *event_shape]; of a law on all integers, those with 1 - 1e-12 of the mass.
+
+    Of a mixture or a batch of laws, those of any of them, with repetitions.
 
     Raises:
         ValueError: the law cannot be enumerated.
     """
+    if isinstance(law, MixtureSameFamily):
+        return atoms(law.component_distribution)
     if law.has_enumerate_support:
-        return law.enumerate_support()
+        return law.enumerate_support().flatten(0, len(law.batch_shape))
     if not isinstance(support(law), type(constraints.nonnegative_integer)):
         raise ValueError(f"the values of a {type(law).__name__} cannot be enumerated: give a Categorical")
     for power in range(4, 23):
         values = torch.arange(2**power, dtype=torch.float64)
-        if log_density(law, values).exp().sum() > 1 - 1e-12:
+        masses = log_density(law, values.view(-1, *[1] * len(law.batch_shape))).exp().sum(0)
+        if (masses > 1 - 1e-12).all():
             break
     return values
 
 
+@_asks_for("its edges")
 def edges(law: Distribution) -> Tensor:
     """Where the density may jump, along each axis: [E, d]."""
     if isinstance(law, MixtureSameFamily):
@@ -151,6 +182,7 @@ def _is_pushed_forward(law: TransformedDistribution) -> bool:
     return type(law).log_prob is TransformedDistribution.log_prob
 
 
+@_asks_for("samples")
 def seeds(law: Distribution) -> Tensor:
     """Points around which the mass lies, and further out at 2, 4 and 8 times their distance, [S, d].
 

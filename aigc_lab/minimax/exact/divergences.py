@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid
 
 from aigc_lab.minimax.exact.integrals import integrate, pair, weigh
+from aigc_lab.minimax.exact.pointwise import Pointwise
 
 LOG_2 = math.log(2)
 NEGLIGIBLE = 1e-7
@@ -28,24 +29,24 @@ class FDivergence:
     name: str
     perspective: Callable[[Tensor, Tensor], Tensor]
     """(log p, log q) -> q f(p/q), with its limits where one of them is -inf."""
-    conjugate: Callable[[Tensor], Tensor]
+    conjugate: Pointwise
     """f*(t) = sup_u ut - f(u)."""
-    activation: Callable[[Tensor], Tensor]
+    activation: Pointwise
     """A last layer that takes R to the domain of f* (Nowozin et al. 2016, table 2 and its appendix)."""
-    optimal: Callable[[Tensor], Tensor]
+    optimal: Pointwise
     """r -> T* = f'(e^r)."""
 
-    def f(self, u: Tensor) -> Tensor:
+    @property
+    def f(self) -> Pointwise:
         """The convex function with f(1) = 0 (for the GAN row: -log 4) whose mean is the divergence."""
-        u = torch.as_tensor(u, dtype=torch.float64)
-        return self.perspective(u.log(), torch.zeros_like(u))
+        return Pointwise(lambda u: self.perspective(u.double().log(), torch.zeros_like(u, dtype=torch.float64)))
 
     def divergence(self, p: Distribution, q: Distribution) -> float:
         """D_f(p || q) in nats (f's own unit for the rows without a logarithm); may be infinite."""
         (value,) = integrate(pair(p, q), lambda x, log_p, log_q: self.perspective(log_p, log_q))
         return value
 
-    def optimal_critic(self, p: Distribution, q: Distribution) -> Callable[[Tensor], Tensor]:
+    def optimal_critic(self, p: Distribution, q: Distribution) -> Pointwise:
         """x -> T*(x)."""
         laws = pair(p, q)
 
@@ -53,7 +54,7 @@ class FDivergence:
             log_p, log_q = laws.log_densities(x)
             return self.optimal(log_p - log_q)
 
-        return critic
+        return Pointwise(critic)
 
     def dual_value(self, critic: Callable[[Tensor], Tensor], p: Distribution, q: Distribution) -> float:
         """E_p[T] - E_q[f*(T)]: at most D_f(p || q), for any critic x -> T(x) [N] in the domain of f*.
@@ -101,44 +102,44 @@ def _gan(log_p: Tensor, log_q: Tensor) -> Tensor:
 KL = FDivergence(
     name="KL",
     perspective=_kl,
-    conjugate=lambda t: (t - 1).exp(),
-    activation=lambda v: v,
-    optimal=lambda r: 1 + r,
+    conjugate=Pointwise(lambda t: (t - 1).exp()),
+    activation=Pointwise(lambda v: v),
+    optimal=Pointwise(lambda r: 1 + r),
 )
 REVERSE_KL = FDivergence(
     name="reverse KL",
     perspective=lambda log_p, log_q: _kl(log_q, log_p),
-    conjugate=lambda t: torch.where(t < 0, -1 - (-t).log(), math.inf),
-    activation=lambda v: -(-v).exp(),
-    optimal=lambda r: -(-r).exp(),
+    conjugate=Pointwise(lambda t: torch.where(t < 0, -1 - (-t).log(), math.inf)),
+    activation=Pointwise(lambda v: -(-v).exp()),
+    optimal=Pointwise(lambda r: -(-r).exp()),
 )
 PEARSON = FDivergence(
     name="Pearson χ²",
     perspective=lambda log_p, log_q: ((log_p - log_q / 2).exp() - (log_q / 2).exp()).square(),
-    conjugate=lambda t: t.square() / 4 + t,
-    activation=lambda v: v,
-    optimal=lambda r: 2 * r.expm1(),
+    conjugate=Pointwise(lambda t: t.square() / 4 + t),
+    activation=Pointwise(lambda v: v),
+    optimal=Pointwise(lambda r: 2 * r.expm1()),
 )
 SQUARED_HELLINGER = FDivergence(
     name="squared Hellinger",
     perspective=lambda log_p, log_q: ((log_p / 2).exp() - (log_q / 2).exp()).square(),
-    conjugate=lambda t: torch.where(t < 1, 1 / (1 - t) - 1, math.inf),
-    activation=lambda v: -(-v).expm1(),
-    optimal=lambda r: -(-r / 2).expm1(),
+    conjugate=Pointwise(lambda t: torch.where(t < 1, 1 / (1 - t) - 1, math.inf)),
+    activation=Pointwise(lambda v: -(-v).expm1()),
+    optimal=Pointwise(lambda r: -(-r / 2).expm1()),
 )
 JS = FDivergence(
     name="Jensen-Shannon (2 JSD)",
     perspective=_two_jsd,
-    conjugate=lambda t: torch.where(t < LOG_2, -LOG_2 - (-(t - LOG_2).expm1()).log(), math.inf),
-    activation=lambda v: LOG_2 + logsigmoid(v),
-    optimal=lambda r: LOG_2 + logsigmoid(r),
+    conjugate=Pointwise(lambda t: torch.where(t < LOG_2, -LOG_2 - (-(t - LOG_2).expm1()).log(), math.inf)),
+    activation=Pointwise(lambda v: LOG_2 + logsigmoid(v)),
+    optimal=Pointwise(lambda r: LOG_2 + logsigmoid(r)),
 )
 GAN = FDivergence(
     name="GAN (2 JSD - log 4)",
     perspective=_gan,
-    conjugate=lambda t: torch.where(t < 0, -(-t.expm1()).log(), math.inf),
-    activation=logsigmoid,
-    optimal=logsigmoid,
+    conjugate=Pointwise(lambda t: torch.where(t < 0, -(-t.expm1()).log(), math.inf)),
+    activation=Pointwise(logsigmoid),
+    optimal=Pointwise(logsigmoid),
 )
 F_DIVERGENCES = (KL, REVERSE_KL, PEARSON, SQUARED_HELLINGER, JS, GAN)
 

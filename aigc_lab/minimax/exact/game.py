@@ -5,6 +5,7 @@ at it and at any other, and the generator's gradient there.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.nn.functional import logsigmoid, softplus
 from aigc_lab.minimax.exact import densities
 from aigc_lab.minimax.exact.divergences import JS, NEGLIGIBLE, expected_gain
 from aigc_lab.minimax.exact.integrals import Integrand, integrate, pair, weigh
+from aigc_lab.minimax.exact.pointwise import Pointwise
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,14 @@ class Discriminator:
 
     logit: Callable[[Tensor], Tensor]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.logit(x).sigmoid()
+    @overload
+    def __call__(self, x: float) -> float: ...
+
+    @overload
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def __call__(self, x: float | Tensor) -> float | Tensor:
+        return Pointwise(lambda points: self.logit(points).sigmoid())(x)
 
 
 def optimal_discriminator(p: Distribution, q: Distribution) -> Discriminator:
@@ -35,7 +43,7 @@ def optimal_discriminator(p: Distribution, q: Distribution) -> Discriminator:
         r = log_p - log_q
         return r.masked_fill(r.isnan(), 0)
 
-    return Discriminator(logit)
+    return Discriminator(Pointwise(logit))
 
 
 def jensen_shannon(p: Distribution, q: Distribution) -> float:
@@ -154,10 +162,14 @@ def _logit(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The logit of D at each point, float64 [N].
 
     Raises:
-        ValueError: D(x) is not a probability for each x.
+        ValueError: D(x) is not a probability for each x, or D does not take such points.
     """
-    with torch.no_grad():
-        output = discriminator.logit(x) if isinstance(discriminator, Discriminator) else discriminator(x)
+    try:
+        with torch.no_grad():
+            output = discriminator.logit(x) if isinstance(discriminator, Discriminator) else discriminator(x)
+    except RuntimeError as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"the discriminator does not take float64 points {list(x.shape)}: {reason}") from error
     output = torch.as_tensor(output, dtype=torch.float64)
     n = len(x)
     if output.shape not in ((), (n,)):
