@@ -15,6 +15,7 @@ from aigc_lab.metrics_file import read_metrics
 from aigc_lab.minimax import exact
 from aigc_lab.reproduce import theory
 from aigc_lab.reproduce.measures import GameAtItsEnd
+from aigc_lab.reproduce.plan import make_plan
 from aigc_lab.reproduce.trial import Seen, Trial
 
 TINY = [
@@ -86,7 +87,9 @@ def test_dynamics_of_a_short_orbit() -> None:
     found = theory.Dynamics(n=500)(Trial(0, None))
     assert found["radius: GAN, simultaneous, 500 steps"] == pytest.approx(3.096949, abs=1e-6)
     assert found["fate: GAN + R1"] == -1 and found["fate: WGAN, simultaneous"] == 1
-    assert len([name for name in found if name.startswith("fate: ")]) == 22
+    assert len([name for name in found if name.startswith("fate: ")]) == 27
+    named = {claim.quantity for claim in make_plan(Composer(), "minimax/dirac", quick=False).claims.judged}
+    assert named == set(found), "every method and every known number is claimed"
 
 
 def test_a_trained_discriminator_comes_near_the_optimal_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 Field = Callable[[Tensor], Tensor]
 Update = Callable[[Tensor], Tensor]
 
 N_NOISE_NODES = 40
 N_NEWTON = 10
+ARRIVED = 1e-15
+"""A step of Newton's method that is shorter than this was the last."""
 
 
 def dirac_gan(x: Tensor) -> Tensor:
-    """The minimax GAN, f(t) = -log(1 + e^-t): v = (-ψ f'(θψ), θ f'(θψ)), f'(t) = σ(-t). ±i/2 at equilibrium.
-
-    A relativistic GAN has the same field: its value differs by the constant f(0).
-    """
+    """The minimax GAN, f(t) = -log(1 + e^-t): v = (-ψ f'(θψ), θ f'(θψ)), f'(t) = σ(-t). ±i/2 at equilibrium."""
     theta, psi = x.unbind(-1)
     slope = torch.sigmoid(-theta * psi)
     return torch.stack([-psi * slope, theta * slope], -1)
@@ -40,6 +40,23 @@ def dirac_nsgan(x: Tensor) -> Tensor:
     """The non-saturating GAN: the generator ascends f(-(-ψθ)), so that its slope is f'(-θψ)."""
     theta, psi = x.unbind(-1)
     return torch.stack([-psi * torch.sigmoid(theta * psi), theta * torch.sigmoid(-theta * psi)], -1)
+
+
+def dirac_relativistic(x: Tensor) -> Tensor:
+    """The relativistic GAN (Jolicoeur-Martineau 2019) as a zero-sum game, whose value is f(D(G) - D(x)) = f(θψ).
+
+    That is the minimax GAN's less the constant f(0), so that the field is the same: it is no cure by itself.
+    """
+    return zero_sum(lambda y: logsigmoid(y.prod(-1)))(x)
+
+
+def zero_sum(value: Callable[[Tensor], Tensor]) -> Field:
+    """θ descends and ψ ascends a value, states [..., 2] -> [...]; by automatic differentiation."""
+
+    def field(x: Tensor) -> Tensor:
+        return torch.func.grad(lambda y: value(y).sum())(x) * x.new_tensor([-1.0, 1.0])
+
+    return field
 
 
 def bilinear(x: Tensor) -> Tensor:
@@ -132,7 +149,10 @@ def proximal_point(field: Field, step: float) -> Update:
         y = x
         for _ in range(N_NEWTON):
             slope = torch.eye(2).to(x) - step * jacobian(field, y)
-            y = y - torch.linalg.solve(slope, y - step * field(y) - x)
+            change = torch.linalg.solve(slope, y - step * field(y) - x)
+            y = y - change
+            if change.abs().max() < ARRIVED:
+                break
         return y
 
     return update

@@ -57,13 +57,16 @@ class Dynamics:
 
 def methods(step: float = 0.2) -> dict[str, games.Update]:
     """Updates of states (θ, ψ), by the names of the reference."""
-    gan, nsgan, wgan = games.dirac_gan, games.dirac_nsgan, games.bilinear
+    gan, nsgan, wgan, rpgan = games.dirac_gan, games.dirac_nsgan, games.bilinear, games.dirac_relativistic
     penalised = games.gradient_penalty(wgan, gamma=1.0, target=0.3)
     return {
         "GAN, simultaneous": games.simultaneous(gan, step),
         "GAN, alternating": games.alternating(gan, step),
         "NSGAN, simultaneous": games.simultaneous(nsgan, step),
         "NSGAN, alternating": games.alternating(nsgan, step),
+        "RpGAN, simultaneous": games.simultaneous(rpgan, step),
+        "RpGAN, alternating": games.alternating(rpgan, step),
+        "RpGAN + R1 + R2": games.simultaneous(games.r1(games.r1(rpgan, gamma=0.5), gamma=0.5), step),
         "GAN + R1": games.simultaneous(games.r1(gan, gamma=1.0), step),
         "NSGAN + R1": games.simultaneous(games.r1(nsgan, gamma=1.0), step),
         "GAN + R1 + R2": games.simultaneous(games.r1(games.r1(gan, gamma=0.5), gamma=0.5), step),
@@ -75,8 +78,10 @@ def methods(step: float = 0.2) -> dict[str, games.Update]:
         "WGAN-GP, alternating": games.alternating(penalised, step),
         "WGAN-GP, simultaneous": games.simultaneous(penalised, step),
         "hinge, alternating": games.alternating(games.dirac_hinge, step),
+        "spectral norm, alternating": games.alternating(games.dirac_spectral_norm, step),
         "bilinear, extragradient": games.extragradient(wgan, 0.5),
         "bilinear, extragradient, step 1.1": games.extragradient(wgan, 1.1),
+        "bilinear, proximal point": games.proximal_point(wgan, step),
     }
 
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from aigc_lab.minimax import games
+from aigc_lab.objectives.games import Relativistic, Wasserstein
+from aigc_lab.objectives.penalties import R1, GradientPenalty, Penalty
 
 ORIGIN = torch.zeros(2, dtype=torch.float64)
 START = torch.ones(2, dtype=torch.float64)
@@ -179,6 +181,46 @@ def test_two_time_scales_still_diverge() -> None:
     energy = (games.orbit(update, START, 500).square() / steps).sum(1)
     assert (float(energy[0]), float(energy[500])) == pytest.approx((22, 60.18), abs=6e-3)
     assert (energy.diff() > 0).all()
+
+
+def test_the_relativistic_game_is_the_minimax_game() -> None:
+    """The lab's own loss with D(x) = -ψx, which G raises and D lowers: no penalty, no cure."""
+
+    def loss(theta: Tensor, psi: Tensor) -> Tensor:
+        return Relativistic().discriminator_loss(-psi * 0, -psi * theta)
+
+    for state in torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)):
+        slopes = torch.stack(torch.func.grad(loss, (0, 1))(*state))
+        torch.testing.assert_close(games.dirac_relativistic(state), slopes * torch.tensor([1.0, -1.0]))
+    assert eigenvalues(games.dirac_relativistic) == pytest.approx([-0.5j, 0.5j])
+    spiral = radii(games.simultaneous(games.dirac_relativistic, 0.2), 500)
+    assert float(spiral[500]) == pytest.approx(3.096949, abs=6e-7)
+    r3 = games.r1(games.r1(games.dirac_relativistic, gamma=0.5), gamma=0.5)
+    assert modulus(games.simultaneous(r3, 0.2)) == pytest.approx(0.9, abs=6e-7)
+
+
+@pytest.mark.parametrize(
+    ("penalty", "shift", "slope", "value"),
+    [
+        (GradientPenalty(weight=10.0), 1.0, 1.05, 1.025),
+        (GradientPenalty(weight=0.1), 1.0, 6.0, 3.5),
+        (GradientPenalty(weight=0.1), 2.0, 11.0, 12.0),
+        (R1(gamma=0.5, final=1.0), 2.0, 4.0, 4.0),
+        (R1(gamma=4.0, final=1.0), 1.0, 0.25, 0.125),
+    ],
+)
+def test_penalised_critics_between_two_points(penalty: Penalty, shift: float, slope: float, value: float) -> None:
+    """D(x) = wx on points δ apart, W1 = δ: w* = 1 + δ/2λ and value δ + δ²/4λ (WGAN-GP), δ/γ and δ²/2γ (R1)."""
+
+    def loss(w: Tensor) -> Tensor:
+        real, fake = torch.full((1, 1), shift, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+        ours = Wasserstein().discriminator_loss(w * real, w * fake)
+        return ours + penalty(lambda x: w * x, real, fake, 0.0)
+
+    w = torch.tensor(slope, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(loss(w), w)
+    assert float(gradient) == pytest.approx(0, abs=1e-6)
+    assert -float(loss(w).detach()) == pytest.approx(value) and value > -float(loss(w + 0.01).detach())
 
 
 def test_hinge_is_bilinear_near_its_equilibrium() -> None:
