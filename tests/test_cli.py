@@ -249,6 +249,7 @@ def test_differences_from_a_baseline_in_every_style(
     latex = "\n".join(stdout(capsys, "compare", vae, "--baseline", pixels, *QUICK, "--latex"))
     assert latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == 2
     assert "digits\\_vae" in latex and "\\pm" in latex
+    assert "each window behind the start symbol, given that the item goes on: digits" in latex
     lines = stdout(capsys, "compare", vae, pixels, *QUICK, "--csv", "--all")[:-1]
     scores = list(csv.DictReader(lines))
     assert {row["metric"] for row in scores} >= {"kernel_distance", "mauve", "data_copying"}

@@ -195,7 +195,8 @@ class Table:
             and (score := row.scores["perplexity"]).window is not None
             and score.value is not None
         ]
-        return f" Likelihoods are of every symbol once, from the first on: {'; '.join(said)}." if said else ""
+        rule = "Likelihoods are of every symbol once, from the first on, each window behind the start symbol"
+        return f" {rule}, given that the item goes on: {'; '.join(said)}." if said else ""
 
     @property
     def off(self) -> list[str]:
