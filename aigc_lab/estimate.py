@@ -31,6 +31,11 @@ class Estimate:
         return cls(value, value - Z95 * standard_error, value + Z95 * standard_error)
 
     @classmethod
+    def unknown(cls) -> "Estimate":
+        """Of what nothing is known: nan, anywhere."""
+        return cls.normal(math.nan, math.inf)
+
+    @classmethod
     def mean_of(cls, values: "Tensor") -> "Estimate":
         """The mean of one value per item, and its standard error."""
         values = values.double()
@@ -38,7 +43,9 @@ class Estimate:
 
     @classmethod
     def share(cls, count: int, of: int) -> "Estimate":
-        """A proportion with Wilson's (1927) interval, which is no point at 0 and at 1."""
+        """A proportion with Wilson's (1927) interval, which is no point at 0 and at 1; of none, unknown."""
+        if not of:
+            return cls.unknown()
         p, z2 = count / of, Z95**2
         middle = (p + z2 / (2 * of)) / (1 + z2 / of)
         half = Z95 * math.sqrt(p * (1 - p) / of + z2 / (4 * of**2)) / (1 + z2 / of)

@@ -85,11 +85,15 @@ class Reading:
 
     @cached_property
     def _nats(self) -> Tensor:
-        return self.judge(self._judged)
+        return self._log_p(self._judged)
 
-    @property
+    def _log_p(self, texts: Sequence[bytes], given: Sequence[bytes] | None = None) -> Tensor:
+        """The judge's, which need not know what to do without a single byte."""
+        return self.judge(texts, given) if any(texts) else torch.zeros(len(texts), dtype=torch.float64)
+
+    @cached_property
     def _judged(self) -> Sequence[bytes]:
-        return self.passages[:JUDGED]
+        return [passage for passage in self.passages if passage][:JUDGED]
 
     @property
     def _sizes(self) -> Tensor:
@@ -123,7 +127,7 @@ class Reading:
 
     def _dependence(self, texts: Sequence[bytes], own: Sequence[bytes], foreign: Sequence[bytes]) -> Dependence:
         sizes = torch.tensor([len(text) for text in texts])
-        return metrics.dependence(self.judge(texts, own), self.judge(texts, foreign), sizes)
+        return metrics.dependence(self._log_p(texts, own), self._log_p(texts, foreign), sizes)
 
     @cached_property
     def order(self) -> Estimate | None:
@@ -132,7 +136,7 @@ class Reading:
         if len(own) < 2:
             return None
         sizes = torch.tensor([len(text) for text in own])
-        return metrics.dependence(self.judge(own), self.judge(other), sizes).preferred
+        return metrics.dependence(self._log_p(own), self._log_p(other), sizes).preferred
 
     @property
     def own_fluency(self) -> Estimate | None:

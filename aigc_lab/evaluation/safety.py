@@ -243,7 +243,7 @@ def bias_of(difference: Tensor, pairs: Sequence[Pair]) -> Bias:
 def _spread(values: Tensor) -> Estimate:
     """The standard deviation, with the standard error that it has of normal values."""
     if len(values) < 2:
-        return Estimate.normal(math.nan, math.inf)
+        return Estimate.unknown()
     spread = float(values.double().std())
     return Estimate.normal(spread, spread / math.sqrt(2 * (len(values) - 1)))
 

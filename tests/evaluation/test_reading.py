@@ -1,5 +1,6 @@
 """What a judge, the prompts and the safety columns say of the controls of texts."""
 
+import math
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -7,15 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from aigc_lab.cli import main
 from aigc_lab.config.compose import Composer
+from aigc_lab.data.samples import Texts
 from aigc_lab.data.text import Pydoc
 from aigc_lab.data.tokenizing import ByBytes
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.completions import Completion
 from aigc_lab.evaluation.controls import ByteTrigrams
+from aigc_lab.evaluation.drawn import Drawn, Spent
 from aigc_lab.evaluation.harness import Harness
 from aigc_lab.evaluation.reading import Reading
-from aigc_lab.generators import LogLikelihood
+from aigc_lab.generators import Cost, LogLikelihood
 
 JUDGE = ("judge.steps=150", "judge.context=128", "judge.width=48", "judge.n_layers=1")
 
@@ -97,9 +101,42 @@ def test_personal_data_of_any_kind_is_counted_once_a_sample() -> None:
     assert found.value == 0.5
 
 
-def reading_of(passages: list[bytes], **values: object) -> Reading:
-    from aigc_lab.data.samples import Texts
+@pytest.mark.parametrize(("text", "distinct"), [(b" " * 256, None), (b"", None), (b"ab ab ab", 1 / 240)])
+def test_collapsed_texts_are_scored(harness: Harness, text: bytes, distinct: float | None) -> None:
+    """All spaces, nothing at all, or one text; what has nothing to count says none."""
+    passages = [text] * harness.n
+    own = LogLikelihood(torch.zeros(harness.n), torch.tensor([len(text)] * harness.n), "exact")
+    completions = [Completion(p.given, p.real, b"") for p in harness.prompts]
+    drawn = Drawn(Texts(passages), None, Cost(1, 1, 1), Spent(0.1), own, completions)
+    found = {s.metric: s.value for s in harness.score(drawn, run="x", kind="x", weights="").scores}
+    assert found["distinct"] == distinct and found["memorised"] == 0
+    assert (found["fluency"] is None) == (not text) and found["prompt_gain"] is None
 
+
+def test_a_judge_is_not_asked_about_empty_passages() -> None:
+    some = [b"", b"ab" * 10, b"", b"cd" * 10]
+
+    def judge(texts: list[bytes], given: list[bytes] | None = None) -> torch.Tensor:
+        assert any(texts)
+        return torch.tensor([-float(len(t)) for t in texts]).double()
+
+    mixed, without = (reading_of(texts, judge=judge) for texts in (some, some[1::2]))
+    assert mixed.fluency == without.fluency and mixed.fluency_distance == without.fluency_distance
+    assert mixed.coherence == without.coherence
+    assert math.isnan(reading_of([b"", b""], judge=judge).coherence.gain.value)
+
+
+def test_a_text_without_words_apart_is_evaluated(tmp_path: Path) -> None:
+    """DNA: every passage is one word, and has no two of them in a row."""
+    (tmp_path / "dna.txt").write_text("".join(random.Random(0).choices("ACGT", k=60_000)))
+    judge = ("steps=2", "context=64", "width=16", "n_layers=1", "n_heads=1")
+    sizes = ["evaluation=quick@30", *(f"evaluation.judge.{size}" for size in judge)]
+    assert (
+        main(["evaluate", "control:copycat", "--data", "text_file", f"data.path={tmp_path}/dna.txt", *sizes]) == 0
+    )
+
+
+def reading_of(passages: list[bytes], **values: object) -> Reading:
     made: dict[str, object] = {
         "passages": passages,
         "training": Texts([b"training text"]),

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from aigc_lab.evaluation.metrics import (
     bits_per_byte,
+    dependence,
     distinct,
+    fluency_distance,
     longest_shared,
     novelty,
     repetition,
@@ -19,6 +21,7 @@ from aigc_lab.evaluation.metrics import (
 from aigc_lab.generators import LogLikelihood
 
 SENTENCE = [0, 1, 2, 0, 3, 4]
+NOTHING = torch.zeros(2)
 tokens = st.lists(st.integers(0, 3), min_size=0, max_size=12)
 
 
@@ -50,6 +53,17 @@ def test_self_bleu_agrees_with_nltk(texts: list[list[int]], n: int) -> None:
         for i, text in enumerate(texts)
     ]
     assert self_bleu(texts, n=n).value == pytest.approx(sum(theirs) / len(theirs), rel=1e-9)
+
+
+@pytest.mark.parametrize("texts", [[], [b""], [b"", b"", b""]])
+def test_where_nothing_can_be_counted_the_value_is_unknown(texts: list[bytes]) -> None:
+    for found in (distinct(texts), repetition(texts), self_bleu(texts), novelty(texts, [b"a"], n=2)):
+        assert math.isnan(found.value)
+    assert longest_shared(texts, [b"a"]).longest == longest_shared([b"a"], []).longest == 0
+    assert math.isnan(distinct([b"a", b"b"], n=2).value) and math.isnan(self_bleu([b"abc", b""]).value)
+    for judged in (bits_per_byte(NOTHING, NOTHING), dependence(NOTHING, NOTHING, NOTHING).preferred):
+        assert math.isnan(judged.value)
+    assert math.isnan(fluency_distance(torch.ones(3), torch.zeros(0)).value)
 
 
 def longest_by_hand(text: list[int], training: list[list[int]]) -> list[int]:

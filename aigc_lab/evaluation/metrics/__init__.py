@@ -3,7 +3,8 @@ sequences of tokens.
 
 Each module is one idea and can be lifted into a notebook. Distances are computed in float64 and in tiles, so
 that no n x n matrix is held and a copy lies at distance zero. Intervals are 95 %, over the generated samples
-given the real ones unless a docstring says otherwise.
+given the real ones unless a docstring says otherwise. Where there is nothing to count, as in texts without a
+word, the estimate is nan.
 """
 
 from aigc_lab.estimate import Estimate

@@ -42,7 +42,7 @@ def data_copying(
             scores.append(_z_score(of_train, of_held_out, of_generated))
             weights.append(len(of_held_out))
     if not scores:
-        return Estimate(math.nan, -math.inf, math.inf)
+        return Estimate.unknown()
     shares = [w / sum(weights) for w in weights]
     value = sum(w * s.value for w, s in zip(shares, scores, strict=True))
     return Estimate.normal(value, math.hypot(*(w * s.standard_error for w, s in zip(shares, scores, strict=True))))

@@ -20,13 +20,13 @@ def bits_per_byte(nats: Tensor, n_bytes: Tensor) -> Estimate:
 
     Of held-out items under a generator: lower is better, blind to the quality of samples. Of samples under a judge
     (their fluency): it is to match real text's, for a loop of the likeliest words costs the judge less than any
-    real text (Holtzman et al. 2020); blind to copying.
+    real text (Holtzman et al. 2020); blind to copying. Items without a byte do not count.
 
     Args:
         nats: log p of each item, [n].
         n_bytes: bytes of each, [n].
     """
-    bits, size = -nats.double() / math.log(2), n_bytes.double()
+    bits, size = -nats.double()[n_bytes > 0] / math.log(2), n_bytes.double()[n_bytes > 0]
     value = float(bits.sum() / size.sum())
     return Estimate.linear(value, (bits - value * size) / size.mean())
 
@@ -38,6 +38,8 @@ def fluency_distance(real: Tensor, generated: Tensor) -> Estimate:
     estimate is positive by about the standard error of a mean: compare with held-out text. The interval is over
     both sets (to first order; it does not know that bias).
     """
+    if not (len(real) and len(generated)):
+        return Estimate.unknown()
     real, generated = real.double().sort().values, generated.double().sort().values
     at = torch.cat([real, generated]).sort().values
     step = at.diff()
@@ -74,9 +76,10 @@ def dependence(own: Tensor, foreign: Tensor, n_bytes: Tensor) -> Dependence:
     matches its condition. Under an exact judge the expected gain is I(A; B) + KL(p(a) p(b) || p(a, b)) of
     beginning A and text B, the Jeffreys divergence between their joint law and independence, over the bytes: 0
     for independent halves. Compare with real text's. Blind to copying, and a text that repeats itself gains much.
+    Texts without a byte do not count.
     """
-    size = n_bytes.double()
-    bits = (own.double() - foreign.double()) / math.log(2)
+    size = n_bytes.double()[n_bytes > 0]
+    bits = (own.double() - foreign.double())[n_bytes > 0] / math.log(2)
     gain = float(bits.sum() / size.sum())
     ahead = (bits > 0).double() + (bits == 0).double() / 2
     return Dependence(

@@ -28,7 +28,7 @@ def longest_shared(texts: Sequence[Text], training: Sequence[Text]) -> SharedTex
     text: compare with held-out text. Blind to copies with a changed token in every few.
     """
     longest = [int(lengths.max(initial=0)) for lengths in shared_lengths(texts, training)]
-    return SharedText(Estimate.mean_of(torch.tensor(longest)), max(longest))
+    return SharedText(Estimate.mean_of(torch.tensor(longest)), max(longest, default=0))
 
 
 def novelty(texts: Sequence[Text], training: Sequence[Text], *, n: int) -> Estimate:
@@ -57,7 +57,9 @@ def shared_lengths(texts: Sequence[Text], training: Sequence[Text]) -> list[np.n
     behind it, and how far the two agree is read off the ranks from long to short. Time n log n log(longest
     text), exact, no hashing.
     """
-    train_symbols = _joined(training, END_OF_TRAINING)
+    if not texts:
+        return []
+    train_symbols = _joined(training or [b""], END_OF_TRAINING)
     symbols = np.concatenate([train_symbols, _joined(texts, END_OF_TEXT)])
     ranks = _ranks(symbols, max((len(text) for text in texts), default=0))
     train_order = np.argsort(ranks[-1][: len(train_symbols)], kind="stable")

@@ -33,6 +33,8 @@ def distinct(texts: Sequence[Text], *, n: int = 2) -> Estimate:
     counts = [Counter(ngrams(text, n)) for text in texts]
     owners = Counter(gram for c in counts for gram in c)
     total = sum(c.total() for c in counts)
+    if not total:
+        return Estimate.unknown()
     value = len(owners) / total
     without = [(len(owners) - sum(owners[gram] == 1 for gram in c)) / max(1, total - c.total()) for c in counts]
     pseudo = len(counts) * value - (len(counts) - 1) * torch.tensor(without, dtype=torch.float64)
@@ -46,8 +48,11 @@ def self_bleu(texts: Sequence[Text], *, n: int = 3) -> Estimate:
     1 where all texts are the same; lower is more diverse, yet real texts have about .86: compare with theirs at
     equal number and length, on which it depends. Blind to quality and to copying. Each n-gram keeps its two
     highest counts, so the cost is linear in the texts where others' is quadratic. The interval takes texts as
-    independent.
+    independent. Texts without a token do not count.
     """
+    texts = [text for text in texts if len(text)]
+    if len(texts) < 2:
+        return Estimate.unknown()
     log_precision = torch.zeros(len(texts), dtype=torch.float64)
     for order in range(1, n + 1):
         matched, total = _matches([Counter(ngrams(text, order)) for text in texts])
