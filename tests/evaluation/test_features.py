@@ -43,6 +43,21 @@ def test_the_classifier_is_trained_once_and_then_cached(digits: Digits, tmp_path
     assert other.content_hash != first.content_hash
 
 
+def test_the_same_data_give_the_same_classifier_whatever_the_number_of_threads(
+    digits: Digits, tmp_path: Path
+) -> None:
+    hashes, before = set(), torch.get_num_threads()
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            short = ImageClassifier(width=8, dim=16, steps=5, batch_size=128, lr=3e-3, seed=0)
+            hashes.add(short.fit(digits, tmp_path / str(n_threads)).content_hash)
+            assert torch.get_num_threads() == n_threads, "put back"
+    finally:
+        torch.set_num_threads(before)
+    assert len(hashes) == 1
+
+
 def test_random_convolutions_need_no_labels(digits: Digits, tmp_path: Path) -> None:
     extractor = RandomConvolutions(width=4, dim=12, seed=0)
     features = extractor.fit(digits, tmp_path)

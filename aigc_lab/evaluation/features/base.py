@@ -58,12 +58,20 @@ class Extractor(Protocol):
 
 
 def train_once(network: nn.Module, cached: Path, train: Callable[[], None]) -> None:
-    """Give the network the cached weights; where there are none that can be read, train it and keep them there."""
+    """Give the network the cached weights; where there are none that can be read, train it and keep them there.
+
+    It is trained in one thread: how many there are decides in which order gradients are summed, and so the weights.
+    """
     try:
         network.load_state_dict(safetensors.torch.load_file(cached))
         return
     except (OSError, RuntimeError, SafetensorError):
-        train()
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            train()
+        finally:
+            torch.set_num_threads(n_threads)
     cached.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
     write_atomically(cached, safetensors.torch.save(weights))

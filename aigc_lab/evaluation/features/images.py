@@ -132,7 +132,7 @@ class ImageClassifier:
             schedule.step()
 
 
-_VERSION = "2"
+_VERSION = "3"
 """Of the training procedure above: raise it when that changes, and cached classifiers are trained anew."""
 
 
