@@ -7,7 +7,7 @@ so a range stands in one place: beside the parameter it limits.
 import math
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Gt, Interval, Len
 from pydantic import BeforeValidator
 
 
@@ -29,6 +29,9 @@ Fraction = Annotated[float, Interval(ge=0, lt=1), _Number]
 
 Share = Annotated[float, Interval(ge=0, le=1), _Number]
 """At least 0 and at most 1."""
+
+Lengths = Annotated[list[PositiveInt], Len(1)]
+"""At least one positive whole number."""
 
 Shape = tuple[int, ...]
 """The shape of one item: (channels, height, width) of an image, (symbols,) of a text."""

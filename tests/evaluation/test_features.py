@@ -1,17 +1,22 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from aigc_lab.config.compose import Composer
 from aigc_lab.data.images import Digits, ImageFolder
 from aigc_lab.data.samples import Texts
 from aigc_lab.data.text import Pydoc
 from aigc_lab.data.tokenizing import ByBytes
 from aigc_lab.errors import UserError
-from aigc_lab.evaluation.features import HashedNgrams, ImageClassifier, RandomConvolutions
+from aigc_lab.evaluation.features import ByteTransformer, HashedNgrams, ImageClassifier, RandomConvolutions
 
 NGRAMS = HashedNgrams(lengths=[1, 3], buckets=512, dim=8, fit_on=500, seed=0)
+TRANSFORMER = ByteTransformer(
+    context=8, width=4, n_layers=1, n_heads=1, steps=1, batch_size=1, lr=1e-3, dim=5, fit_on=50, seed=0
+)
 CLASSIFIER = ImageClassifier(width=8, dim=16, steps=80, batch_size=64, lr=3e-3, seed=0)
 
 
@@ -84,12 +89,29 @@ def test_ngram_frequencies_by_hand() -> None:
     assert np.array_equal(alone[0], found[1])
 
 
-def test_ngrams_tell_text_from_noise() -> None:
-    data = Pydoc(batch_size=8, context=32, tokenizer=ByBytes(), packing=False, passage=128, held_out=0.2)
-    features = NGRAMS.fit(data, Path())
-    real, held_out = features(data.real("train")), features(data.real("held_out"))
+@pytest.fixture(scope="module")
+def manual() -> Pydoc:
+    return Pydoc(batch_size=8, context=32, tokenizer=ByBytes(), packing=False, passage=128, held_out=0.2)
+
+
+@pytest.mark.parametrize("extractor", [replace(NGRAMS, dim=513), replace(NGRAMS, fit_on=7), TRANSFORMER])
+def test_more_features_than_there_are_get_one_line(
+    extractor: HashedNgrams | ByteTransformer, manual: Pydoc, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"^dim=\d+: .* have at most \d+ components$"):
+        extractor.fit(manual, tmp_path)
+
+
+def test_ngrams_need_a_length() -> None:
+    with pytest.raises(UserError, match=r"^evaluation.features.text.lengths=\[\]: .* at least 1 item"):
+        Composer().evaluate(["evaluation.features.text.lengths=[]"])
+
+
+def test_ngrams_tell_text_from_noise(manual: Pydoc) -> None:
+    features = NGRAMS.fit(manual, Path())
+    real, held_out = features(manual.real("train")), features(manual.real("held_out"))
     rng = np.random.default_rng(0)
     noise = features(Texts([rng.integers(0, 256, 128, dtype=np.uint8).tobytes() for _ in range(100)]))
     distance = (real.mean(0) - held_out.mean(0)).norm(), (real.mean(0) - noise.mean(0)).norm()
     assert distance[0] * 10 < distance[1]
-    assert features.content_hash == NGRAMS.fit(data, Path()).content_hash
+    assert features.content_hash == NGRAMS.fit(manual, Path()).content_hash

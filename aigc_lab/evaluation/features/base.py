@@ -60,7 +60,7 @@ class Extractor(Protocol):
 def train_once(network: nn.Module, cached: Path, train: Callable[[], None]) -> None:
     """Give the network the cached weights; where there are none that can be read, train it and keep them there.
 
-    It is trained in one thread: how many there are decides in which order gradients are summed, and so the weights.
+    It is trained in one thread: their number decides in which order gradients are summed, and so the weights.
     """
     try:
         network.load_state_dict(safetensors.torch.load_file(cached))
@@ -75,6 +75,17 @@ def train_once(network: nn.Module, cached: Path, train: Callable[[], None]) -> N
     cached.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
     write_atomically(cached, safetensors.torch.save(weights))
+
+
+def check_dim(dim: int, n_passages: int, width: int) -> None:
+    """
+    Raises:
+        UserError: so many passages of so many dimensions have fewer than `dim` components.
+    """
+    if dim > min(n_passages, width):
+        raise UserError(
+            f"dim={dim}: {n_passages} passages of {width} dimensions have at most {min(n_passages, width)} components"
+        )
 
 
 def hash_of(network: nn.Module, *more: str) -> str:

@@ -18,7 +18,15 @@ from aigc_lab.data.samples import Samples, Texts
 from aigc_lab.data.splits import content_hash
 from aigc_lab.data.tokens import Bytes
 from aigc_lab.errors import UserError
-from aigc_lab.evaluation.features.base import Features, Judge, fastest_device, from_disk, hash_of, train_once
+from aigc_lab.evaluation.features.base import (
+    Features,
+    Judge,
+    check_dim,
+    fastest_device,
+    from_disk,
+    hash_of,
+    train_once,
+)
 from aigc_lab.generators import behind_start, symbol_log_p
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.types import NonNegativeInt, PositiveFloat, PositiveInt
@@ -180,9 +188,14 @@ class CausalLM:
 def _features(
     name: str, digest: str, train: Texts, read: Read, judge: Judge, sizes: ByteTransformer | CausalLM
 ) -> Features:
-    """`read`, on the principal components of training passages."""
+    """`read`, on the principal components of training passages.
+
+    Raises:
+        UserError: there are fewer of them than `dim`.
+    """
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(sizes.seed))[: sizes.fit_on]
     states = read(train[chosen].passages)
+    check_dim(sizes.dim, *states.shape)
     mean, components = states.mean(0), torch.linalg.svd(states - states.mean(0), full_matrices=False).Vh
     basis = components[: sizes.dim].T
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from aigc_lab.data import Dataset
 from aigc_lab.data.samples import Samples, Texts
 from aigc_lab.data.splits import content_hash
-from aigc_lab.evaluation.features.base import Features
-from aigc_lab.types import NonNegativeInt, PositiveInt
+from aigc_lab.evaluation.features.base import Features, check_dim
+from aigc_lab.types import Lengths, NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +32,24 @@ class HashedNgrams:
         seed: of the choice of these and of the randomised decomposition.
     """
 
-    lengths: list[PositiveInt]
+    lengths: Lengths
     buckets: PositiveInt
     dim: PositiveInt
     fit_on: PositiveInt
     seed: NonNegativeInt
 
     def fit(self, dataset: Dataset, cache_dir: Path) -> Features:
-        """Compute the singular vectors (seconds; not cached)."""
+        """Compute the singular vectors (seconds; not cached).
+
+        Raises:
+            UserError: there are fewer of them than `dim`.
+        """
         from sklearn.decomposition import TruncatedSVD
 
         train = dataset.real("train")
         assert isinstance(train, Texts)
         chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(self.seed))[: self.fit_on]
+        check_dim(self.dim, len(chosen), self.buckets)
         basis = TruncatedSVD(self.dim, random_state=self.seed).fit(self.frequencies(train[chosen].passages).sqrt())
 
         def extract(samples: Samples) -> Tensor:
