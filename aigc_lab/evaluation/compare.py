@@ -11,7 +11,7 @@ import numpy as np
 from aigc_lab.errors import UserError
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
 from aigc_lab.evaluation.battery import METRICS, Metric, gap_closed
-from aigc_lab.evaluation.effort import BYTES_PER_WORD, DRAWING, TYPING, TimeSaved, time_saved
+from aigc_lab.evaluation.effort import DRAWING, TYPING, TimeSaved, time_saved
 from aigc_lab.evaluation.harness import Harness
 from aigc_lab.evaluation.metrics import Estimate, bits_per_byte
 from aigc_lab.evaluation.subjects import Evaluated
@@ -29,7 +29,7 @@ class Pace:
     Attributes:
         tokens_per_second: None where a sample is not drawn symbol by symbol.
         time_saved: by one sample against a person who types or draws it, as far as it is worth keeping: by
-            precision, the share of the samples that look like data.
+            the smaller of precision, which passes babble that crowds in one place, and coverage.
     """
 
     samples_per_second: float
@@ -40,17 +40,17 @@ class Pace:
     @classmethod
     def of(cls, scores: Mapping[str, Score]) -> "Pace | None":
         """None for controls that only look something up."""
-        score, precision = scores["precision"], scores["precision"].value or 0.0
+        score, kept = scores["precision"], min(scores[m].value or 0.0 for m in ("precision", "coverage"))
         if not (score.seconds_per_sample and score.flops_per_sample):
             return None
         rate, n_tokens = 1 / score.seconds_per_sample, score.tokens_per_sample
         text = score.modality == "text"
-        units, by_hand = (score.bytes_per_sample / BYTES_PER_WORD, TYPING) if text else (1, DRAWING)
+        units, by_hand = (score.bytes_per_sample, TYPING) if text else (1, DRAWING)
         return cls(
             rate,
             rate * score.bytes_per_sample,
             None if n_tokens is None else rate * n_tokens,
-            time_saved(units, score.seconds_per_sample, by_hand, kept=precision),
+            time_saved(units, score.seconds_per_sample, by_hand, kept=kept),
         )
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aigc_lab.evaluation.effort import BYTES_PER_WORD, COMPOSING, DRAWING, HumanRate, measure, time_saved
+from aigc_lab.evaluation.effort import TYPING, HumanRate, measure, time_saved
 
 
 def counter(folder: Path, name: str, microjoules: int, wraps_at: int = 10**9) -> Path:
@@ -52,12 +52,11 @@ def test_peak_memory_is_of_the_work() -> None:
 
 
 def test_time_saved_by_hand() -> None:
-    """7,600 bytes are 1,520 words, an hour and 20 minutes of composing; half of them kept, 40 minutes."""
-    words = 7_600 / BYTES_PER_WORD
-    saved = time_saved(words, 60, COMPOSING, kept=0.5)
-    assert saved.human_seconds == pytest.approx(2400) and saved.seconds == pytest.approx(2340)
-    assert saved.factor == pytest.approx(40)
-    assert "19 words a minute" in saved.assumptions[0] and "50%" in saved.assumptions[1]
-    reviewed = time_saved(8, 10, DRAWING, review_seconds=5)
-    assert (reviewed.human_seconds, reviewed.machine_seconds) == (7200, 50)
+    """15,600 bytes are an hour of typing, be they 3,120 words of 5 or 5,200 Chinese characters of 3; half of them
+    kept, half an hour."""
+    saved = time_saved(15_600, 60, TYPING, kept=0.5)
+    assert saved.human_seconds == pytest.approx(1800) and saved.seconds == pytest.approx(1740)
+    assert saved.factor == pytest.approx(30)
+    assert "52 words of 5 (" in saved.assumptions[0] and "87 Chinese characters of 3" in saved.assumptions[0]
+    assert "50% of the bytes" in saved.assumptions[1]
     assert time_saved(1, 7200, HumanRate(1, "pictures", "one an hour")).seconds < 0

@@ -82,10 +82,8 @@ def check_dim(dim: int, n_passages: int, width: int) -> None:
     Raises:
         UserError: so many passages of so many dimensions have fewer than `dim` components.
     """
-    if dim > min(n_passages, width):
-        raise UserError(
-            f"dim={dim}: {n_passages} passages of {width} dimensions have at most {min(n_passages, width)} components"
-        )
+    if dim > (most := min(n_passages, width)):
+        raise UserError(f"dim={dim}: {n_passages} passages of {width} dimensions have at most {most} components")
 
 
 def hash_of(network: nn.Module, *more: str) -> str:
