@@ -409,9 +409,8 @@ def compare(
     from aigc_lab.evaluation.report import write_report
     from aigc_lab.evaluation.tabulate import FORMATS, print_table
 
-    name = next(
-        (e.name for e in evaluated if e.run and baseline and e.run.path == Path(baseline).absolute()), None
-    )
+    same = Path(baseline).resolve() if baseline else None
+    name = next((e.name for e in evaluated if e.run and e.run.path.resolve() == same), None)
     found = comparing.tables(evaluated, baseline=name)
     if style:
         print(FORMATS[style](found, every=every))

@@ -76,8 +76,8 @@ def query_runs(runs_dir: str, where: str) -> tuple[list[dict[str, Any]], list[st
     from aigc_lab import results_db
 
     _existing(runs_dir)
-    damaged = results_db.refresh(Path(runs_dir), all_runs(runs_dir))
-    return results_db.query(Path(runs_dir), where), damaged
+    content, damaged = results_db.refresh(Path(runs_dir), all_runs(runs_dir))
+    return results_db.query(content, where), damaged
 
 
 def print_query(rows: list[dict[str, Any]], where: str) -> None:

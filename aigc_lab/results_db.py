@@ -1,13 +1,13 @@
 """Every score below a runs folder in one SQLite file, to be queried: results.sqlite.
 
-The run directories are the truth. The file is made anew from them, whole, whenever scores change or a question is
-asked, so it is never behind and can be removed. Table `scores` has one row per score, table `runs` one per run
-and protocol with a column per metric. No torch is imported.
+The run directories are the truth. The database is made anew from them, whole, whenever scores change or a question
+is asked, so it is never behind and its file can be removed. Table `scores` has one row per score, table `runs` one
+per run and protocol with a column per metric. No torch is imported.
 """
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ _FACTS = ("run", "status", "seed", "created", "minutes", "data", "protocol", "fe
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 
 
-def refresh(runs_dir: Path, runs: Sequence[Run]) -> list[str]:
-    """Write results.sqlite anew from the run directories.
+def refresh(runs_dir: Path, runs: Sequence[Run]) -> tuple[bytes, list[str]]:
+    """Write results.sqlite anew from the run directories, if the folder can be written to.
 
     Returns:
-        What is wrong with each run that is left out, because it is damaged.
+        The database, and what is wrong with each run that is left out, because it is damaged.
     """
     scores: list[dict[str, Any]] = []
     facts: dict[str, dict[str, Any]] = {}
@@ -47,17 +47,20 @@ def refresh(runs_dir: Path, runs: Sequence[Run]) -> list[str]:
         _fill(database, "scores", scores)
         _fill(database, "runs", _pivot(scores, facts))
         database.commit()
-        write_atomically(runs_dir / FILE, database.serialize())
-    return damaged
+        content = database.serialize()
+    with suppress(OSError):
+        write_atomically(runs_dir / FILE, content)
+    return content, damaged
 
 
-def query(runs_dir: Path, where: str) -> list[dict[str, Any]]:
-    """The rows of table `runs` of results.sqlite for which an SQL expression holds.
+def query(content: bytes, where: str) -> list[dict[str, Any]]:
+    """The rows of table `runs` of such a database for which an SQL expression holds.
 
     Raises:
         UserError: the expression is wrong; one line with the columns that there are.
     """
-    with closing(sqlite3.connect(f"{(runs_dir / FILE).absolute().as_uri()}?mode=ro", uri=True)) as database:
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(content)
         database.row_factory = sqlite3.Row
         columns = [row["name"] for row in database.execute("PRAGMA table_info(runs)")]
         database.set_authorizer(

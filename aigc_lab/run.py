@@ -89,9 +89,10 @@ class Run:
         return f"{self.config().name}/{self.path.name}"
 
     @property
-    def runs_dir(self) -> Path:
-        """The folder of all runs: `name` stands below it."""
-        return self.path.parents[len(Path(self.config().name).parts)]
+    def runs_dir(self) -> Path | None:
+        """The folder of all runs: `name` stands below it. None where a run was copied somewhere else."""
+        name = Path(self.name).parts
+        return Path(*self.path.parts[: -len(name)]) if self.path.parts[-len(name) :] == name else None
 
     @classmethod
     def create(cls, path: Path, config: Config, argv: list[str]) -> "Run":
@@ -211,7 +212,7 @@ class Run:
         try:
             with self._lock():
                 return "interrupted"
-        except Timeout:
+        except OSError:  # another process holds it (Timeout), or the folder can only be read
             return "running"
 
     @contextmanager

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ class Evaluated:
     """A subject with its result, and the results of all controls on the same data.
 
     Attributes:
-        name: `<experiment>/<id>` or `control:<name>`.
+        name: `<experiment>/<id>`, with as much of its folder before it as tells it from another run's, or
+            `control:<name>`.
         run: None for a control.
         likelihood: of the held-out items; None for a control.
     """
@@ -54,12 +56,14 @@ def evaluate(
     """
     bench = _Bench(config)
     evaluated = []
-    for subject in subjects:
-        if not subject.startswith(CONTROL):
-            say(f"evaluating {subject}")
-            evaluated.append(_evaluate_run(bench, Run.open(subject), anew=anew, say=say))
+    named = {Path(subject).resolve(): subject for subject in subjects if not subject.startswith(CONTROL)}
+    for subject in named.values():
+        say(f"evaluating {subject}")
+        evaluated.append(_evaluate_run(bench, Run.open(subject), anew=anew, say=say))
     for root in {e.run.runs_dir for e in evaluated if e.run}:
-        results_db.refresh(root, all_runs(root))
+        if root is not None:
+            results_db.refresh(root, all_runs(root))
+    evaluated = _told_apart(evaluated)
     run_data = {e.harness.spec.content_hash: e.harness for e in evaluated}
     for subject in subjects:
         if subject.startswith(CONTROL):
@@ -73,6 +77,23 @@ def evaluate(
             result = harness.score_control(subject.removeprefix(CONTROL))
             evaluated.append(Evaluated(subject, None, result, harness))
     return evaluated
+
+
+def _told_apart(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
+    """Runs; those of one name, from several runs folders, are named by as much of their paths as it takes."""
+    paths: dict[str, list[tuple[str, ...]]] = {}
+    for e in evaluated:
+        assert e.run
+        paths.setdefault(e.name, []).append(e.run.path.resolve().parts)
+    n_parts = {
+        name: next(n for n in count(1) if len({path[-n:] for path in alike}) == len(alike))
+        for name, alike in paths.items()
+    }
+    return [
+        e if len(paths[e.name]) == 1 else replace(e, name="/".join(e.run.path.resolve().parts[-n_parts[e.name] :]))
+        for e in evaluated
+        if e.run
+    ]
 
 
 class _Bench:

@@ -1,0 +1,65 @@
+"""Run directories as `evaluate` and `compare` find them: copied, of one name, read-only, damaged."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import train_here
+
+from aigc_lab.cli import main
+from aigc_lab.results_db import FILE
+from aigc_lab.run import Run
+
+SMALL = ("evaluation.n=30", "evaluation/features/image=pixels")
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run with its scores."""
+    path = train_here(tmp_path_factory.mktemp("runs"), "gan", ["trainer.max_steps=2", "run_id=one"])
+    assert main(["evaluate", str(path), *SMALL]) == 0
+    return path
+
+
+def compared(*arguments: str, capsys: pytest.CaptureFixture[str], output: Path) -> dict[str, dict]:
+    """Rows by name."""
+    capsys.readouterr()
+    assert main(["compare", *arguments, *SMALL, "--json", "--output", str(output)]) == 0
+    (table,) = json.loads(capsys.readouterr().out.splitlines()[-1])["tables"]
+    return {row["name"]: row for row in table["rows"]}
+
+
+@pytest.mark.parametrize("place", ["r", "a/r", "digits_gan/two"])
+def test_a_run_is_compared_wherever_it_was_copied(
+    scored: Path, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its runs folder is known, and scores are collected there, only where it still stands below one."""
+    run = Run(Path(shutil.copytree(scored, tmp_path / "b" / place)))
+    assert f"digits_gan/{run.path.name}" in compared(str(run.path), capsys=capsys, output=tmp_path / "r.html")
+    assert run.runs_dir == (tmp_path / "b" if place == "digits_gan/two" else None)
+    assert [path.parent for path in tmp_path.rglob(FILE)] == ([run.runs_dir] if run.runs_dir else [])
+
+
+def test_runs_of_one_name_from_two_folders_are_two(
+    scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for root in "ab":
+        shutil.copytree(scored, tmp_path / root / "digits_gan/one")
+    names = ("a/digits_gan/one", "a/digits_gan/../digits_gan/one", "--baseline", "b/digits_gan/one")
+    found = compared(*names, capsys=capsys, output=Path("r.html"))
+    assert [name for name in found if "control" not in name] == ["b/digits_gan/one", "a/digits_gan/one"]
+    assert found["a/digits_gan/one"]["differences"]["frechet"]["value"] == 0
+    page = Path("r.html").read_text()
+    assert all(f"{root}/<wbr>digits_<wbr>gan" in page for root in "ab"), "labels tell them apart"
+
+
+def test_scores_are_compared_and_asked_for_where_nothing_can_be_written(
+    scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(scored, tmp_path / "digits_gan/one")
+    (tmp_path / FILE).mkdir()  # no file can take its place, not even root's
+    assert "digits_gan/one" in compared(str(run), capsys=capsys, output=tmp_path / "r.html")
+    assert main(["runs", str(tmp_path), "--where", "frechet > 0", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]) == 1
