@@ -65,19 +65,17 @@ class Speaker:
         Raises:
             ValueError: as for `prompt`.
         """
-        network, ends = self.generator.network, self.chat.ends
         prompts = [self.prompt(messages) for messages in conversations]
         with evaluating(self.generator):
             written = write(
-                network,
+                self.generator.network,
                 prompts,
                 seeds=seeds,
                 sampling=sampling,
                 length=length,
-                may_end=True,
-                stopped=lambda symbols: symbols[-1] in ends,
+                ends=self.chat.ends,
             )
-        return [self._text([symbol for symbol in symbols if symbol not in ends]) for symbols in written]
+        return [self._text(symbols) for symbols in written]
 
     def streamed(
         self, messages: Sequence[Message], *, seed: int, sampling: Sampling, length: int
@@ -92,7 +90,7 @@ class Speaker:
         characters = codecs.getincrementaldecoder("utf-8")("replace")
         with evaluating(self.generator):
             following = stream(
-                self.generator.network, prompts, seeds=[seed], sampling=sampling, length=length, may_end=True
+                self.generator.network, prompts, seeds=[seed], sampling=sampling, length=length, ends=ends
             )
             for symbols in following:
                 if (symbol := int(symbols)) in ends:

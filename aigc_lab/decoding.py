@@ -5,7 +5,7 @@ Shapes: B rows, V symbols.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -151,20 +151,21 @@ def stream(
     seeds: Sequence[int],
     sampling: Sampling,
     length: int,
-    may_end: bool = False,
+    ends: Collection[int] = (),
 ) -> Iterator[Tensor]:
     """The symbols that follow each prompt, int64 [B] at a time, on the CPU, at most `length` times.
 
     Args:
         prompts: symbols [P] each, P from 0.
         seeds: of each row's random numbers.
-        may_end: whether the start symbol may be drawn: the end of a text. The caller stops a row there.
+        ends: the symbols that end a text; the start symbol is drawn where it is one of them. The caller stops a
+            row there.
     """
     assert len(seeds) == len(prompts), "one seed a row"
     rows = _Rows(network, [prompt.tolist() for prompt in prompts])
     rngs = [torch.Generator().manual_seed(fold(seed)) for seed in seeds]
     uniforms = torch.stack([torch.rand(length, generator=rng, dtype=torch.float64) for rng in rngs])
-    n_symbols = network.vocab_size + may_end
+    n_symbols = network.vocab_size + (network.start in ends)
     seen = None
     if sampling.repetition_penalty != 1:
         seen = torch.zeros(len(prompts), n_symbols, dtype=torch.bool)
@@ -187,19 +188,20 @@ def write(
     seeds: Sequence[int],
     sampling: Sampling,
     length: int,
-    may_end: bool = False,
+    ends: Collection[int] = (),
     stopped: Callable[[list[int]], bool] = lambda _: False,
 ) -> list[list[int]]:
-    """What follows each prompt: `length` symbols, or fewer where a text ends.
+    """What follows each prompt: `length` symbols, or fewer where a text ends, without the symbol that ends it.
 
     Args:
+        ends: see `stream`.
         stopped: whether what was written so far is enough; asked after every symbol.
     """
     written: list[list[int]] = [[] for _ in prompts]
     going = [True] * len(prompts)
-    for symbols in stream(network, prompts, seeds=seeds, sampling=sampling, length=length, may_end=may_end):
+    for symbols in stream(network, prompts, seeds=seeds, sampling=sampling, length=length, ends=ends):
         for i, symbol in enumerate(symbols.tolist()):
-            if going[i] and symbol == network.start:
+            if going[i] and symbol in ends:
                 going[i] = False
             elif going[i]:
                 written[i].append(symbol)
@@ -217,11 +219,14 @@ def beam_search(
     n_beams: int,
     length: int,
     length_penalty: float = 1.0,
-    may_end: bool = False,
+    ends: Collection[int] = (),
 ) -> list[int]:
     """The continuation with the highest Σ log p / n^`length_penalty` that a search with `n_beams` finds.
 
     n ≤ `length` is its number of symbols, the end counted. It finds what `transformers` does.
+
+    Args:
+        ends: see `stream`.
 
     Raises:
         ValueError: the prompt and `length` do not fit into the context.
@@ -239,19 +244,20 @@ def beam_search(
     scores = torch.full((n_beams,), -math.inf)
     scores[0] = 0.0  # all beams are the same yet
     found: list[tuple[float, list[int]]] = []
-    n_symbols = network.vocab_size + may_end
+    n_symbols = network.vocab_size + (network.start in ends)
+    n_best = n_beams * (1 + max(1, len(ends)))  # so many that all beams can go on
     for n in range(1, length + 1):
         log_p = network(unread, cache)[:, -1, :n_symbols].log_softmax(-1).cpu()
-        best = (scores[:, None] + log_p).flatten().topk(min(2 * n_beams, n_beams * n_symbols))
+        best = (scores[:, None] + log_p).flatten().topk(min(n_best, n_beams * n_symbols))
         beams, symbols = best.indices // n_symbols, best.indices % n_symbols
-        ends = symbols == network.start
+        ended = torch.isin(symbols, torch.tensor([*ends], dtype=torch.long))
         found += [
             (float(best.values[i]) / n**length_penalty, texts[beams[i]].tolist())
             for i in range(n_beams)
-            if ends[i]
+            if ended[i]
         ]
         found = sorted(found, key=lambda pair: -pair[0])[:n_beams]
-        going = (~ends).nonzero().flatten()[:n_beams]
+        going = (~ended).nonzero().flatten()[:n_beams]
         beams, symbols, scores = beams[going], symbols[going], best.values[going]
         texts = torch.cat([texts[beams], symbols[:, None]], 1)
         if len(found) == n_beams and found[-1][0] >= float(scores[0]) / n**length_penalty:

@@ -202,6 +202,14 @@ class Autoregressive(NeuralGenerator):
     def _n_tokens(self, sample: Samples) -> int:
         return len(self.spec.encode(sample)[0])
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """The symbols at one of which a text ends: those that end a response, the start symbol of a model of
+        Hugging Face's, and none where no end has been learnt, from windows of running text or packed documents."""
+        if self.spec.chat is not None and self.spec.tokenizer is not None:
+            return self.spec.chat.ends(self.spec.tokenizer)
+        return frozenset([self.network.start] if isinstance(self.network, Pretrained) else [])
+
     def logits(self, symbols_BL: Tensor) -> Tensor:
         """Logits [B, L, V] of each symbol given those before it, and that the item goes on."""
         return self.network(behind_start(symbols_BL, self.network.start))[..., : self.network.start]

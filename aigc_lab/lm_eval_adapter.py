@@ -24,7 +24,6 @@ from aigc_lab.data.stream import fold
 from aigc_lab.decoding import Sampling, write
 from aigc_lab.errors import UserError
 from aigc_lab.generators import Autoregressive, load
-from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.sampling import cut
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
@@ -32,8 +31,8 @@ SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 class LabModel(TemplateLM):
     """A finished run. Every text begins with the start symbol. log p is over the symbols of the data, that a text
-    goes on, as in `Autoregressive.log_likelihood`; a run that has learnt where a text ends, from conversations or
-    in Hugging Face's hands, may end it instead, and then log p is over that symbol too.
+    goes on, as in `Autoregressive.log_likelihood`; a run that has learnt where a text ends (`Autoregressive.ends`)
+    may end it instead, and then log p is over that symbol too.
 
     Args:
         run: its directory.
@@ -51,8 +50,7 @@ class LabModel(TemplateLM):
             raise UserError(f"{run}: is no language model of texts")
         self.generator, self.symbols = generator, generator.spec.tokenizer
         self.batch_size, self.seed = batch_size, seed
-        ends = generator.spec.chat is not None or isinstance(generator.network, Pretrained)
-        self.n_symbols = generator.network.vocab_size + ends
+        self.n_symbols = generator.network.vocab_size + (generator.network.start in generator.ends)
 
     @property
     def eot_token_id(self) -> int:
@@ -141,7 +139,7 @@ class LabModel(TemplateLM):
             seeds=[fold(self.seed, number)],
             sampling=Sampling(**sampling),
             length=length,
-            may_end=True,
+            ends=self.generator.ends,
             stopped=partial(self._stopped, stop),
         )
         return cut(self._text(written), stop)

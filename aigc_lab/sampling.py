@@ -33,10 +33,10 @@ def sample_to_file(
     stop: Sequence[str],
     **sampling: Any,
 ) -> Path:
-    """Draw n samples and write them; texts also go to stdout.
+    """Draw n samples and write them; texts also go to stdout. A text ends where its model says so, if it can.
 
     Args:
-        length: symbols of a text; None: a passage.
+        length: symbols of a text at most; None: a passage, as far as a beam search has room for one.
         sampling: of `aigc_lab.decoding.Sampling`; None where its default holds.
 
     Returns:
@@ -48,11 +48,14 @@ def sample_to_file(
     generator = load(run.path)
     given = {name: value for name, value in sampling.items() if value is not None}
     run.samples.mkdir(exist_ok=True)
-    texts_path = output or run.samples / f"seed{seed}-n{n}.txt"
+
+    def show(texts: Sequence[str]) -> Path:
+        return _show(texts, output or run.samples / f"seed{seed}-n{len(texts)}.txt")
+
     if isinstance(generator, Translator):
         _refuse("an answer ends by itself", length=length, stop=stop)
         answers = _answers(generator, run, prompt, n=n, seed=seed, n_beams=n_beams, given=given)
-        return _show(answers, texts_path)
+        return show(answers)
     if not isinstance(generator, Autoregressive) or generator.modality != "text":
         kind = "models that write from left to right" if generator.modality == "text" else "text models"
         _refuse(f"for {kind} only", prompt=prompt, length=length, beams=n_beams, stop=stop, **given)
@@ -60,7 +63,7 @@ def sample_to_file(
             _check_picture(output, moves=False)
         samples = generator.sample(n, rng=torch.Generator().manual_seed(seed))
         if isinstance(samples, Texts):
-            return _show(samples.to_strings(), texts_path)
+            return show(samples.to_strings())
         path = output or run.samples / f"seed{seed}-n{n}.png"
         if isinstance(samples, Points):
             _write(path, plot(samples, build(run.config().data, path="data").law))
@@ -75,7 +78,9 @@ def sample_to_file(
     if (unread := len(symbols) + 1 - generator.network.context) > 0 and not n_beams:
         print(f"aigc: --prompt: its first {unread} symbols are beyond what is read at once", file=sys.stderr)
     if n_beams:
-        written = [_search(generator, symbols, length or generator.spec.passage, n_beams, given)]
+        room = max(1, generator.network.context - len(symbols))  # a search sees the whole text
+        length = length or min(generator.spec.passage, room)
+        written = [_search(generator, symbols, length, n_beams, given)]
     else:
         written = write(
             generator.network,
@@ -83,10 +88,11 @@ def sample_to_file(
             seeds=[fold(seed, i) for i in range(n)],
             sampling=Sampling(**given),
             length=length or generator.spec.passage,
+            ends=generator.ends,
             stopped=_enough(generator, stop, n_bytes=generator.spec.passage if length is None else None),
         )
     texts = [prompt + cut(_decode(generator, symbols), stop) for symbols in written]
-    return _show(texts, texts_path)
+    return show(texts)
 
 
 def look_to_file(
@@ -187,7 +193,7 @@ def _search(
     if given:
         raise UserError(f"--beams: a search draws nothing; leave out --{min(given).replace('_', '-')}")
     try:
-        return beam_search(generator.network, prompt, n_beams=n_beams, length=length)
+        return beam_search(generator.network, prompt, n_beams=n_beams, length=length, ends=generator.ends)
     except ValueError as error:
         raise UserError(f"--beams: {error}") from None
 

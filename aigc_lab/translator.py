@@ -55,7 +55,7 @@ class Translator(NeuralGenerator):
                     seeds=seeds[i : i + self.batch],
                     sampling=sampling or Sampling(),
                     length=self.network.context,
-                    may_end=True,
+                    ends=[self.network.start],
                 )
         return self._texts(answers)
 
@@ -68,8 +68,8 @@ class Translator(NeuralGenerator):
         """
         with evaluating(self):
             given = [self.network.given(row.expand(n_beams, -1)) for row in self._read(sources).split(1)]
-            length = self.network.context
-            found = [beam_search(g, _NOTHING, n_beams=n_beams, length=length, may_end=True) for g in given]
+            length, ends = self.network.context, [self.network.start]
+            found = [beam_search(g, _NOTHING, n_beams=n_beams, length=length, ends=ends) for g in given]
         return self._texts(found)
 
     @torch.inference_mode()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import train_these
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aigc_lab.chatting import Conversation, Speaker
 from aigc_lab.cli import main
@@ -21,13 +22,15 @@ QUESTIONS = {"What is red?": "a colour", "What is two?": "a number", "æ˜¥?": "çœ
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte Transformer that knows three answers by heart."""
+    """A byte Transformer, of Qwen3's kind, that knows three answers by heart."""
     here = tmp_path_factory.mktemp("chat")
     lines = [{"prompt": q, "response": a, **s} for q, a in QUESTIONS.items() for s in ({}, {"system": "Hm."})]
     (here / "talk.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines * 10))
     data = ["data=instructions", f"data.path={here / 'talk.jsonl'}", "data.context=64", "data.passage=8"]
     size = ["model.network.width=32", "model.network.n_layers=2", "model.network.n_heads=2", "data.batch_size=8"]
-    return train_these(here / "runs", [*data, *size, "model.lr=1e-2", "trainer.max_steps=80"])
+    return train_these(
+        here / "runs", [*data, *size, "model.network.feed_forward=swiglu", "model.lr=1e-2", "trainer.max_steps=80"]
+    )
 
 
 Chat = Callable[..., tuple[str, str]]
@@ -77,6 +80,24 @@ def test_a_stream_is_the_response_in_whole_characters(run: Path) -> None:
         (whole,) = speaker.respond([messages], seeds=[seed], **how)
         assert "".join(pieces) == whole
     assert torch.is_inference_mode_enabled() is False
+
+
+def test_samples_end_where_those_of_the_exported_run_end(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Greedy and by a search, what `generate` writes; an answer that is not by heart may be of any length."""
+    assert main(["export", str(run), "--to", str(tmp_path / "out")]) == 0
+    model, tokenizer = (auto.from_pretrained(tmp_path / "out") for auto in (AutoModelForCausalLM, AutoTokenizer))
+    for question, answer in {**QUESTIONS, "What is it?": None}.items():
+        asked = f"User: {question}\nAssistant: "
+        for options, theirs in ((["-n", "1", "--temperature", "0"], {}), (["--beams", "3"], {"num_beams": 3})):
+            capsys.readouterr()
+            assert main(["sample", str(run), "--prompt", asked, "--length", "20", *options]) == 0
+            written = capsys.readouterr().out.removesuffix(f"samples: {run}/samples/seed0-n1.txt\n")
+            read = tokenizer(asked, return_tensors="pt")
+            (found,) = model.generate(**read, do_sample=False, max_new_tokens=20, **theirs)
+            assert written == tokenizer.decode(found, skip_special_tokens=True) + "\n"
+            assert answer is None or written == f"{asked}{answer}\n"
 
 
 def test_a_task_fills_in_its_template(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

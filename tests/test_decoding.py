@@ -77,10 +77,10 @@ PROMPTS = [torch.tensor(p, dtype=torch.long) for p in ([], [3], [1, 2, 3, 4, 5],
 def test_greedy_is_that_of_transformers(pair: tuple[Transformer, PreTrainedModel], penalty: float) -> None:
     network, model = pair
     sampling = Sampling(temperature=0, repetition_penalty=penalty)
-    may_end = penalty == 1  # theirs counts the start symbol as a repetition
-    found = write(network, PROMPTS, seeds=[0] * 4, sampling=sampling, length=15, may_end=may_end)
+    ends = [network.start] if penalty == 1 else []  # theirs counts the start symbol as a repetition
+    found = write(network, PROMPTS, seeds=[0] * 4, sampling=sampling, length=15, ends=ends)
     for prompt, text in zip(PROMPTS, found, strict=True):
-        suppressed = None if may_end else [network.start]
+        suppressed = None if ends else [network.start]
         options = {"do_sample": False, "max_new_tokens": 15, "suppress_tokens": suppressed}
         expected = generated(model, network, prompt, repetition_penalty=penalty, **options)
         assert text == expected
@@ -92,9 +92,8 @@ def test_beam_search_is_that_of_transformers(
 ) -> None:
     network, model = pair
     for prompt in PROMPTS:
-        ours = beam_search(
-            network, prompt, n_beams=n_beams, length=12, length_penalty=length_penalty, may_end=True
-        )
+        options = {"length_penalty": length_penalty, "ends": [network.start]}
+        ours = beam_search(network, prompt, n_beams=n_beams, length=12, **options)
         expected = generated(
             model,
             network,
@@ -136,7 +135,7 @@ def test_a_prompt_is_continued_the_same_alone_and_in_a_batch() -> None:
 def test_a_text_stops_where_it_ends_and_where_it_is_stopped() -> None:
     network = random_network(**OPTIONS["gpt2"])
     prompts = [PROMPTS[1]] * 8
-    options: dict[str, Any] = {"seeds": range(8), "sampling": Sampling(), "length": 20, "may_end": True}
+    options: dict[str, Any] = {"seeds": range(8), "sampling": Sampling(), "length": 20, "ends": [network.start]}
     free = write(network, prompts, **options)
     assert min(map(len, free)) < 20 and all(network.start not in text for text in free)
     two = write(network, prompts, **options, stopped=lambda text: len(text) == 2)

@@ -106,7 +106,7 @@ def test_the_harness_finds_the_labs_numbers(run: Path, model: LabModel, tmp_path
 
 def greedy(generator: Autoregressive, prompt: str, length: int) -> str:
     symbols = torch.tensor([*prompt.encode()])
-    how = {"seeds": [0], "sampling": Sampling(temperature=0), "may_end": True}
+    how = {"seeds": [0], "sampling": Sampling(temperature=0)}
     return bytes(write(generator.network, [symbols], length=length, **how)[0]).decode(errors="replace")
 
 

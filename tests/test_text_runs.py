@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 import torch
+from conftest import train_these
 
 from aigc_lab.cli import main
 from aigc_lab.config.compose import Composer
@@ -58,6 +59,13 @@ def small(folder: Path) -> list[str]:
     ]
 
 
+def test_packed_documents_are_read_by_weights_in_bfloat16(runs: dict[str, Path], tmp_path: Path) -> None:
+    """trainer=fsdp's precision: Lightning takes every batch apart for it."""
+    more = ["data.packing=true", "trainer.precision=bf16-true"]
+    run = train_these(tmp_path / "runs", [*small(runs["byte"].parents[2]), *more])
+    assert {tensor.dtype for tensor in load(run).state_dict().values()} == {torch.float32}
+
+
 def opened(path: Path) -> tuple[Autoregressive, TextFile]:
     generator, config = load(path), Run.open(path).config()
     assert isinstance(generator, Autoregressive)
@@ -79,6 +87,21 @@ def test_a_prompt_is_continued(runs: dict[str, Path], name: str, capsys: pytest.
     assert main(["sample", str(runs[name]), "-n", "2", "--prompt", "春眠", "--length", "5"]) == 0
     texts = capsys.readouterr().out.split("\n" + "-" * 72 + "\n")
     assert len(texts) == 2 and all(text.startswith("春眠") for text in texts)
+
+
+def test_a_search_takes_the_room_that_a_prompt_leaves(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The context is 32, a passage 64 bytes; a file is called by how many texts are in it."""
+    search = ["sample", str(runs["byte"]), "--beams", "2"]
+    for prompt in ("春眠", "x" * 31):
+        assert main([*search, "--prompt", prompt, "--output", str(tmp_path / "text")]) == 0
+        written = (tmp_path / "text").read_text(encoding="utf-8").removesuffix("\n").encode()
+        assert written.startswith(prompt.encode()) and len(written) >= 32
+    assert main([*search, "--prompt", "x" * 32]) == 2
+    assert capsys.readouterr().err.endswith("1 symbols exceed the context of 32\n")
+    assert main(search) == 0
+    assert capsys.readouterr().out.endswith("/samples/seed0-n1.txt\n")
 
 
 def test_a_character_that_the_training_text_lacks_is_one_line(

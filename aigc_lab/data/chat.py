@@ -40,6 +40,16 @@ class ChatFormat:
     begin: str = ""
     end: str = "<|endoftext|>"
 
+    def special(self, tokenizer: Tokenizer) -> dict[str, int]:
+        """The symbols that only the template can write, by what it calls them."""
+        found = {**tokenizer.special, self.end: tokenizer.vocab_size}
+        found.pop("", None)
+        return found
+
+    def ends(self, tokenizer: Tokenizer) -> frozenset[int]:
+        """The symbols at one of which a response ends: the start symbol, and every special one."""
+        return frozenset([*self.special(tokenizer).values(), tokenizer.vocab_size])
+
 
 class Written(NamedTuple):
     """A conversation in symbols.
@@ -63,13 +73,7 @@ class Chat:
         """
         self.tokenizer, self.form = tokenizer, form
         self._template = compile_template(form.template)
-        self._special = {**tokenizer.special, form.end: tokenizer.vocab_size}
-        self._special.pop("", None)
-
-    @property
-    def ends(self) -> frozenset[int]:
-        """The symbols at one of which a response ends: the start symbol, and every special one."""
-        return frozenset(self._special.values()) | {self.tokenizer.vocab_size}
+        self._special, self.ends = form.special(tokenizer), form.ends(tokenizer)
 
     def render(self, messages: Sequence[Message], *, prompt: bool) -> str:
         """The template filled in; with `prompt` up to where a response begins.

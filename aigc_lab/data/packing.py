@@ -22,9 +22,9 @@ IGNORED = -100
 """The target that torch's losses leave out."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Windows:
-    """A batch of packed windows.
+    """A batch of packed windows. Not frozen: Lightning takes it apart where the weights are in bfloat16.
 
     Attributes:
         symbols: int64 [b, L]; 0 where nothing stands.

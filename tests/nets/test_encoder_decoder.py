@@ -135,5 +135,5 @@ def test_a_wide_beam_finds_the_likeliest_target() -> None:
         scored[tuple(target[:n])] = float(sum(log_p[i, target[i]] for i in range(n))) / n
     best = max(scored, key=lambda target: scored[target])
     beams = net.given(source.expand(SYMBOLS**3, -1))
-    found = beam_search(beams, torch.zeros(0, dtype=torch.long), n_beams=SYMBOLS**3, length=3, may_end=True)
+    found = beam_search(beams, torch.zeros(0, dtype=torch.long), n_beams=SYMBOLS**3, length=3, ends=[beams.start])
     assert found == [symbol for symbol in best if symbol != net.start]
