@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -100,11 +100,13 @@ class Flag:
         key: of its phrase in the report.
         values: what fills the phrase.
         text: the same in English.
+        metrics: what fills {metrics} there: the metrics that say so, each with what stands behind its title.
     """
 
     key: str
     values: Mapping[str, str]
     text: str
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.text
@@ -341,7 +343,7 @@ def _flags(row: Row, oracle: Row) -> list[Flag]:
         return []
     flags = []
     nearer = {
-        name: f"{METRICS[name].title} {found.value:.2f} ({real.value:.2f})"
+        name: f" {found.value:.2f} ({real.value:.2f})"
         for name in ("data_copying", "authenticity")
         if (found := row.scores[name].estimate)
         and (real := oracle.scores[name].estimate)
@@ -354,15 +356,17 @@ def _flags(row: Row, oracle: Row) -> list[Flag]:
         flags.append(Flag("flag.memorised", {"share": share}, text))
     # samples that crowd in one place are rarely authentic, and no copies: that alone accuses nobody
     if nearer and (flags or "data_copying" in nearer):
-        signs = ", ".join(nearer.values())
-        text = f"copies training data: {signs}; real data in brackets"
-        flags.insert(0, Flag("flag.copies", {"signs": signs}, text))
-    better = [METRICS[m].title for m in METRICS if _beats(row.scores[m], oracle.scores[m])]
-    if better:
-        metrics = ", ".join(better)
-        text = f"scores better than fresh real data in {metrics}: read with care"
-        flags.append(Flag("flag.better", {"metrics": metrics}, text))
+        text = f"copies training data: {_titled(nearer)}; real data in brackets"
+        flags.insert(0, Flag("flag.copies", {}, text, nearer))
+    if better := {m: "" for m in METRICS if _beats(row.scores[m], oracle.scores[m])}:
+        text = f"scores better than fresh real data in {_titled(better)}: read with care"
+        flags.append(Flag("flag.better", {}, text, better))
     return flags
+
+
+def _titled(metrics: Mapping[str, str]) -> str:
+    """See `Flag.metrics`."""
+    return ", ".join(METRICS[name].title + rest for name, rest in metrics.items())
 
 
 def to_json(found: Sequence[Table], **more: Any) -> str:

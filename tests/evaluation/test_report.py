@@ -26,7 +26,7 @@ from aigc_lab.evaluation.exhibit import Continuation, Exhibit, TextPair
 from aigc_lab.evaluation.harness import Result
 from aigc_lab.evaluation.report.charts import Axis, pareto_front, thin
 from aigc_lab.evaluation.report.differences import HIDDEN, config_differences, without_secrets
-from aigc_lab.evaluation.report.grid import column_groups, heat_map
+from aigc_lab.evaluation.report.grid import column_groups, flag_in_words, heading, heat_map
 from aigc_lab.evaluation.report.language import LANGUAGES, phrases
 from aigc_lab.evaluation.report.page import N_MARKS, render
 from aigc_lab.evaluation.safety import Finding, Safety
@@ -322,7 +322,36 @@ def test_a_metric_of_an_unknown_group_needs_no_change_here(
 ) -> None:
     strange = replace(METRICS["recall"], group="colours", headline=False)
     monkeypatch.setitem(METRICS, "recall", strange)  # type: ignore[arg-type]
-    assert "colours" in Outline(render(evaluated, tables(evaluated), command=[])).text
+    assert "colours" in Outline(page_of(evaluated)).text
+
+
+def test_what_is_to_match_real_data_is_sorted_by_how_far_from_it_it_is(found: list[Table]) -> None:
+    """A density of 1.4 is no better than one of 0.6, and none is better than real data's."""
+    columns = {str(c.heading): c for g in column_groups(found[0]) for c in g.columns}
+    density = columns[str(heading(METRICS["density"]))]
+    row = found[0].rows[0]
+    orders = []
+    for value in (1.0, 1.4, 0.6, 2.0):
+        score = replace(row.scores["density"], value=value, floor=1.0)
+        orders.append(density.cell(replace(row, scores={**row.scores, "density": score})).order)
+    assert orders == pytest.approx([0, 0.4, 0.4, 1]) and density.best_first == "ascending"
+
+
+def test_flags_name_metrics_in_both_languages(found: list[Table]) -> None:
+    copies = found[0].flags["image/gan/first"][0]
+    assert copies.key == "flag.copies" and "authentic 0.90 (1.00)" in copies.text
+    assert "原创率 0.90 (1.00)" in flag_in_words(copies)
+
+
+def test_no_two_of_many_runs_have_one_mark(evaluated: list[Evaluated]) -> None:
+    many = [replace(evaluated[0], name=f"image/gan/{i}") for i in range(12)]
+    table = re.findall(r'<table class="scores sortable" id="scores-1">.*?</table>', page_of(many), re.DOTALL)[0]
+    marks = re.findall(r'<g class="(s\d) d\d"><path class="point" d="([^"]+)"/>', table)
+    assert len(marks) == len(set(marks)) == 12
+
+
+def page_of(evaluated: list[Evaluated]) -> str:
+    return render(evaluated, tables(evaluated), command=[])
 
 
 def test_differences_of_configurations() -> None:
@@ -453,6 +482,21 @@ def test_switches_language_and_remembers(page: Page, address: str) -> None:
     assert page.run("document.documentElement.lang") == "en", "the address comes first"
     page.run("localStorage.clear()")
     assert page.complaints() == []
+
+
+def test_prints_dark_on_white_from_a_dark_browser_too(page: Page, address: str) -> None:
+    colours = "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    page.open(address)
+    found = {}
+    for media in ("screen", "print"):
+        page.send("Emulation.setEmulatedMedia", media=media, features=dark)
+        found[media] = page.run(colours)
+    page.send("Emulation.setEmulatedMedia", media="", features=[])
+    assert found == {
+        "screen": ["rgb(232, 234, 238)", "rgb(20, 22, 26)"],
+        "print": ["rgb(26, 28, 32)", "rgb(255, 255, 255)"],
+    }
 
 
 def test_prints(page: Page, address: str, tmp_path: Path) -> None:

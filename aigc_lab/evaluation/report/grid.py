@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from aigc_lab.evaluation.arguments import CONTROL, PERFECT
-from aigc_lab.evaluation.battery import Metric
-from aigc_lab.evaluation.compare import Pace, Row, Table
-from aigc_lab.evaluation.report.language import say, say_instead
+from aigc_lab.evaluation.battery import METRICS, Metric
+from aigc_lab.evaluation.compare import Flag, Pace, Row, Table
+from aigc_lab.evaluation.report.language import phrases, say, say_instead
 from aigc_lab.evaluation.tabulate import format_count, format_rank, format_value
 from aigc_lab.scores import Score
 
@@ -146,10 +146,20 @@ def _quality(table: Table) -> list[Column]:
 
 
 def _of_metric(metric: Metric, *, extra: bool = False, dagger: bool = False) -> Column:
+    """One that is to match real data is sorted by how far from it a value is."""
     best_first = "descending" if metric.direction == "higher" else "ascending"
-    return Column(
-        heading(metric), lambda row: _cell(row.scores[metric.name]), best_first, extra=extra, dagger=dagger
-    )
+
+    def cell(row: Row) -> Cell:
+        score = row.scores[metric.name]
+        return _cell(score, _distance(score) if metric.direction == "match" else score.value)
+
+    return Column(heading(metric), cell, best_first, extra=extra, dagger=dagger)
+
+
+def _distance(score: Score) -> float | None:
+    """From the floor, or where there is none from what theory expects of perfect samples."""
+    best = score.null if score.floor is None else score.floor
+    return None if score.value is None or best is None else abs(score.value - best)
 
 
 def heading(metric: Metric) -> Markup:
@@ -157,15 +167,22 @@ def heading(metric: Metric) -> Markup:
     return title(metric) + metric.heading.removeprefix(metric.title)
 
 
+def flag_in_words(flag: Flag) -> Markup:
+    """What to beware of, with the metrics' names in either language."""
+    named = {name: phrases().get(f"metric.{name}", {}).get("zh", METRICS[name].title) for name in flag.metrics}
+    metrics = "、".join(named[name] + rest for name, rest in flag.metrics.items())
+    return say_instead(flag.text, flag.key, **flag.values, metrics=metrics)
+
+
 def title(metric: Metric) -> Markup:
     """Its title, in Chinese where strings.yaml has one."""
     return say_instead(metric.title, f"metric.{metric.name}")
 
 
-def _cell(score: Score) -> Cell:
+def _cell(score: Score, order: float | None) -> Cell:
     estimate = score.estimate
     interval = f"{estimate.low:.3g} … {estimate.high:.3g}" if estimate else ""
-    return Cell(format_value(score), score.value, interval, _bar(score))
+    return Cell(format_value(score), order, interval, _bar(score))
 
 
 def _bar(score: Score) -> Bar | None:

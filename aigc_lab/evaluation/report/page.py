@@ -29,7 +29,7 @@ from aigc_lab.evaluation.exhibit import COLUMNS, N_IMAGES, Continuation, TextPai
 from aigc_lab.evaluation.harness import Harness
 from aigc_lab.evaluation.report.charts import Axis, Chart, Series, pareto_front
 from aigc_lab.evaluation.report.differences import config_differences, without_secrets
-from aigc_lab.evaluation.report.grid import column_groups, heading, heat_map, shared_columns, title
+from aigc_lab.evaluation.report.grid import column_groups, flag_in_words, heading, heat_map, shared_columns, title
 from aigc_lab.evaluation.report.language import attribute, say, say_if_known, say_instead
 from aigc_lab.evaluation.safety import Safety, pronoun_pairs
 from aigc_lab.evaluation.subjects import Evaluated
@@ -44,7 +44,7 @@ N_REAL_TEXTS = 2
 SHEET_SIDE = 1024
 """Pixels at most, of the sheets of a run's progress."""
 N_MARKS = 8
-"""Colours, dashes and markers that the style sheet and the template tell apart."""
+"""Colours that the style sheet has, and as many dashes and markers; the next marks pair them otherwise."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def write_report(
 
 def render(evaluated: Sequence[Evaluated], tables: Sequence[Table], *, command: Sequence[str]) -> str:
     """The report's HTML."""
-    marks = {subject.name: i % N_MARKS for i, subject in enumerate(evaluated)}
+    marks = {subject.name: i for i, subject in enumerate(evaluated)}
     labels = {row.name: row.label for table in tables for row in table.rows}
     rows = [row for table in tables for row in table.rows if row.name in marks and not row.is_control]
     style, script = _asset("report.css"), _asset("report.js")
@@ -142,12 +142,12 @@ def render(evaluated: Sequence[Evaluated], tables: Sequence[Table], *, command: 
         "difference": format_difference,
         "title": title,
         "heading": heading,
+        "in_words": flag_in_words,
     }
     return environment.get_template("report.html.j2").render(
         say=say,
         attribute=attribute,
         say_if_known=say_if_known,
-        say_instead=say_instead,
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
