@@ -24,7 +24,10 @@ def read_metrics(path: Path) -> list[Row]:
         header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
         if header != HEADER:
             raise ValueError(f"its first line is not {HEADER.strip()}")
-        return [(int(s), m, float(v)) for s, m, v in csv.reader(line for line in lines if line.endswith("\n"))]
+        rows = [(int(s), m, float(v)) for s, m, v in csv.reader(line for line in lines if line.endswith("\n"))]
+        if wrong := next((step for step, *_ in rows if not 0 <= step < 2**63), None):
+            raise ValueError(f"step {wrong}")
+        return rows
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error})") from None
 

@@ -27,11 +27,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from aigc_lab.config.schema import Config, check
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
 from aigc_lab.processes import shared_name
+from aigc_lab.types import NonNegativeFloat
 
 if TYPE_CHECKING:
     from aigc_lab.data.spec import DataSpec
@@ -39,6 +41,17 @@ if TYPE_CHECKING:
 PACKAGES = ("aigc_lab", "torch", "torchvision", "pytorch-lightning", "transformers", "hydra-core", "numpy")
 
 Status = Literal["running", "interrupted", "finished", "failed"]
+
+
+class _Record(BaseModel):
+    """What run.json must hold, and of which kind its other fields are where it has them."""
+
+    status: str
+    wall_seconds: NonNegativeFloat
+    resumed: list[Any]
+    command: list[str] = []
+    git: dict[str, str] | None = None
+    data: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,7 @@ class Run:
         try:
             text = self.config_path.read_text(encoding="utf-8")
             tree = yaml.safe_load(text)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"{self.config_path}: cannot be read as plain YAML ({reason})") from None
         if not isinstance(tree, Mapping):
@@ -166,10 +179,12 @@ class Run:
             UserError: it is damaged.
         """
         values = _read_json(self.record_path)
-        kinds = {"status": str, "wall_seconds": int | float, "resumed": list}
-        wrong = [key for key, kind in kinds.items() if not isinstance(values.get(key), kind)]
-        if wrong or not isinstance(values.get("data", {}), dict):
-            raise UserError(f"{self.record_path}: damaged ({wrong[0] if wrong else 'data'})")
+        try:
+            _Record.model_validate(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(f"{self.record_path}: damaged ({where}: {first['msg']})") from None
         return values
 
     def update(self, **fields: Any) -> None:
@@ -191,6 +206,8 @@ class Run:
         try:
             spec = DataSpec.from_json(values["spec"])
             return Weights(str(values["kind"]), str(values["weights"]), int(values["step"]), spec)
+        except UserError as error:
+            raise UserError(f"{description}: {error}") from None
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{description}: damaged ({error!r})") from None
 
@@ -299,7 +316,7 @@ def _json(values: Mapping[str, Any]) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: not a JSON object")

@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from annotated_types import Interval
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from aigc_lab.errors import UserError
@@ -12,6 +13,9 @@ from aigc_lab.estimate import Estimate
 
 VERSION = "8"
 """Of the definitions in `battery` and below; raise it when a score would change."""
+
+Count = Annotated[int, Interval(ge=0, lt=2**63)]
+"""What SQLite holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,24 +51,24 @@ class Score:
     low: float | None
     high: float | None
     kind: str
-    window: int | None
+    window: Count | None
     floor: float | None
     worst: float | None
     null: float | None
     gap_closed: float | None
     gap_low: float | None
     gap_high: float | None
-    n_real: int
-    n_generated: int
-    seed: int
+    n_real: Count
+    n_generated: Count
+    seed: Count
     weights: str
-    parameters: int
-    flops_per_sample: int
-    bytes_per_sample: int
-    tokens_per_sample: int | None
+    parameters: Count
+    flops_per_sample: Count
+    bytes_per_sample: Count
+    tokens_per_sample: Count | None
     seconds_per_sample: float
-    peak_memory: int | None
-    peak_gpu_memory: int | None
+    peak_memory: Count | None
+    peak_gpu_memory: Count | None
     kwh_per_sample: float | None
     version: str = VERSION
 

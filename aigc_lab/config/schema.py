@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from annotated_types import Len
+from annotated_types import Len, Lt
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -39,6 +39,10 @@ def _plain_words(value: str) -> str:
 
 Name = Annotated[str, AfterValidator(_plain_words)]
 """It becomes a folder below paths.runs_dir, which it can never leave."""
+
+
+Seed = Annotated[NonNegativeInt, Lt(2**63)]
+"""Of torch's generators, and of the database of results, whose integers have 64 bits."""
 
 
 class Section(BaseModel):
@@ -95,7 +99,7 @@ class Evaluation(Section):
 
     name: Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
     n: PositiveInt
-    seed: NonNegativeInt
+    seed: Seed
     importance_samples: PositiveInt
     features: dict[FeatureKind, dict[str, Any]]
     judge: dict[str, Any]
@@ -146,14 +150,14 @@ class Claim(Section):
 class Quick(Section):
     """What the short version changes; its verdicts are never those of the full one."""
 
-    seeds: Annotated[list[NonNegativeInt], Len(1)]
+    seeds: Annotated[list[Seed], Len(1)]
     overrides: list[str] = []
 
 
 class Claims(Section):
     """What an experiment claims, and how `aigc reproduce` finds out; see docs/reproduce.md."""
 
-    seeds: Annotated[list[NonNegativeInt], Len(1)]
+    seeds: Annotated[list[Seed], Len(1)]
     quick: Quick
     measures: Annotated[dict[Word, dict[str, Any]], Len(1)]
     judged: Annotated[list[Claim], Len(1)]
@@ -181,7 +185,7 @@ class Config(Section):
 
     name: Name
     run_id: Name | None
-    seed: NonNegativeInt
+    seed: Seed
     tags: list[str]
     paths: Paths
     trainer: Trainer

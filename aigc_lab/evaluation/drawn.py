@@ -1,19 +1,23 @@
 """What a generator has drawn for its evaluation, kept so that other metrics and features need no new samples."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+import numpy as np
 import safetensors.torch
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from aigc_lab.data.samples import Images, Samples, Texts
+from aigc_lab.data.spec import DataSpec
 from aigc_lab.evaluation.completions import Completion
 from aigc_lab.evaluation.effort import Effort
+from aigc_lab.evaluation.safety import pronoun_pairs
 from aigc_lab.files import write_atomically
 from aigc_lab.generators import Cost, LogLikelihood
 
@@ -83,42 +87,36 @@ class Drawn:
         write_atomically(path, safetensors.torch.save(tensors, metadata=metadata))
 
     @classmethod
-    def load(cls, path: Path, *, key: str) -> "Drawn":
-        """
+    def load(cls, path: Path, *, key: str, spec: DataSpec, n: int) -> "Drawn":
+        """What was drawn from `key`: n items of data of this description.
+
         Raises:
-            OSError, ValueError, KeyError, TypeError: it is missing, damaged, or was drawn from something else.
+            OSError, ValueError: it is missing, damaged, or something else.
         """
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except SafetensorError as error:
-            raise ValueError(f"{path}: {error}") from None
-        if metadata["key"] != key:
-            raise ValueError(f"{path}: drawn from {metadata['key']}")
-
-        def likelihood(name: str) -> LogLikelihood | None:
-            kind: Any = metadata.get(name)
-            if kind is None:
-                return None
-            return LogLikelihood(
-                tensors[f"{name}.nats"],
-                tensors[f"{name}.n_bytes"],
-                kind,
-                n_symbols=tensors.get(f"{name}.n_symbols"),
-                window=int(window) if (window := metadata.get(f"{name}.window")) else None,
+            if metadata.get("key") != key:
+                raise ValueError(f"{path}: drawn from {metadata.get('key')}")
+            samples = _samples(tensors)
+            if not _is_of(samples, spec, n) or not _is_whole(tensors, spec, n):
+                raise ValueError(f"{path}: not {n} samples of {spec.name}")
+            return cls(
+                samples,
+                _likelihood("likelihood", metadata, tensors),
+                TypeAdapter(Cost).validate_json(metadata["cost"]),
+                TypeAdapter(Spent).validate_json(metadata["spent"]),
+                _likelihood("own", metadata, tensors),
+                [
+                    Completion(*(part.encode(BYTES) for part in parts))
+                    for parts in TypeAdapter(list[tuple[str, str, str]]).validate_json(metadata["completions"])
+                ],
+                tensors.get("pronouns"),
+                tensors.get("asked"),
             )
-
-        return cls(
-            _samples(tensors),
-            likelihood("likelihood"),
-            Cost(**json.loads(metadata["cost"])),
-            Spent(**json.loads(metadata["spent"])),
-            likelihood("own"),
-            [Completion(*(p.encode(BYTES) for p in parts)) for parts in json.loads(metadata["completions"])],
-            tensors.get("pronouns"),
-            tensors.get("asked"),
-        )
+        except (SafetensorError, KeyError, RuntimeError) as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 BYTES = "latin-1"
@@ -132,13 +130,51 @@ def _tensors(samples: Samples) -> dict[str, Tensor]:
     assert isinstance(samples, Texts)
     text = b"".join(samples.passages)
     return {
-        "text": torch.frombuffer(bytearray(text), dtype=torch.uint8),
+        "text": torch.from_numpy(np.frombuffer(bytearray(text), np.uint8)),  # torch.frombuffer wants a byte
         "lengths": torch.tensor(samples.bytes_per_item()),
     }
 
 
-def _samples(tensors: dict[str, Tensor]) -> Samples:
+def _samples(tensors: Mapping[str, Tensor]) -> Samples:
     if "pixels" in tensors:
         return Images(tensors["pixels"], int(tensors["levels"]))
     parts = tensors["text"].split(tensors["lengths"].tolist())
     return Texts([bytes(part.numpy()) for part in parts])
+
+
+def _is_of(samples: Samples, spec: DataSpec, n: int) -> bool:
+    """Whether these are n items of such data."""
+    if not isinstance(samples, Images):
+        return spec.modality == "text" and len(samples) == n
+    pixels, levels = samples.pixels, samples.levels
+    return pixels.shape == (n, *spec.shape) and levels == spec.vocab_size and int(pixels.amax()) < levels
+
+
+def _is_whole(tensors: Mapping[str, Tensor], spec: DataSpec, n: int) -> bool:
+    """Whether what is said of the samples, and of held-out items, is said of each."""
+    n_held_out = len(tensors.get("likelihood.nats", ()))
+    sizes = {"likelihood.": n_held_out, "own.": n, "asked": n, "pronouns": len(pronoun_pairs())}
+    asked = tensors.get("asked")
+    return (
+        all(tensors[name].dtype == torch.uint8 for name in ("pixels", "text") if name in tensors)
+        and all(
+            tensor.shape == (size,)
+            for name, tensor in tensors.items()
+            for start, size in sizes.items()
+            if name.startswith(start)
+        )
+        and (asked is None or 0 <= int(asked.min()) <= int(asked.max()) < spec.n_classes)
+    )
+
+
+def _likelihood(name: str, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> LogLikelihood | None:
+    if name not in metadata:
+        return None
+    kind, window = metadata[name], metadata.get(f"{name}.window")
+    return LogLikelihood(
+        tensors[f"{name}.nats"],
+        tensors[f"{name}.n_bytes"],
+        TypeAdapter(Literal["exact", "lower bound"]).validate_python(kind),
+        n_symbols=tensors.get(f"{name}.n_symbols"),
+        window=None if window is None else int(window),
+    )

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from aigc_lab.data.samples import Images, Samples, Texts
@@ -86,29 +88,34 @@ class Exhibit:
     def load(cls, folder: Path, *, key: str) -> "Exhibit":
         """
         Raises:
-            OSError, ValueError, TypeError: a part is missing or damaged, or is of something else.
+            OSError, ValueError: a part is missing or damaged, or is of something else.
         """
-        values = json.loads((folder / "exhibit.json").read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or set(values) != {
-            "key",
-            "pictures",
-            "texts",
-            "continuations",
-            "frontier",
-            "safety",
-        }:
-            raise ValueError(f"{folder}/exhibit.json: damaged")
-        pictures = {name: (folder / f"{name}.png").read_bytes() for name in dict(values["pictures"])}
+        file = _File.model_validate_json((folder / "exhibit.json").read_bytes())
+        pictures = {name: (folder / f"{name}.png").read_bytes() for name in file.pictures}
         hashes = {name: sha256(picture).hexdigest() for name, picture in pictures.items()}
-        if (values["key"], values["pictures"]) != (key, hashes):
+        if (file.key, file.pictures) != (key, hashes):
             raise ValueError(f"{folder}: not the samples of {key}")
         return cls(
-            **pictures,
-            texts=[TextPair(**pair) for pair in values["texts"]],
-            continuations=[Continuation(**continuation) for continuation in values["continuations"]],
-            frontier=[(float(x), float(y)) for x, y in values["frontier"]],
-            safety=Safety.from_json(values["safety"]) if values["safety"] else None,
+            sheet=pictures.get("sheet"),
+            neighbours=pictures.get("neighbours"),
+            texts=file.texts,
+            continuations=file.continuations,
+            frontier=file.frontier,
+            safety=file.safety,
         )
+
+
+class _File(BaseModel):
+    """exhibit.json."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    key: str
+    pictures: dict[Literal["sheet", "neighbours"], str]
+    texts: list[TextPair]
+    continuations: list[Continuation]
+    frontier: list[tuple[float, float]]
+    safety: Safety | None
 
 
 def make_exhibit(

@@ -403,7 +403,7 @@ class Harness:
             known = read_scores(self._scores_path(name))
             if {score.metric for score in known} == set(METRICS):
                 return known
-        except (OSError, ValueError, TypeError, UserError):
+        except (OSError, ValueError, TypeError, RecursionError, UserError):
             pass  # not there, or damaged: measure it
         evidence, cost, spent = self._control_evidence(name)
         scores = self._rows(evidence, cost, spent, _Subject(f"control:{name}", name, ""))

@@ -7,7 +7,6 @@ addresses of its own. None of them proves that a model is safe; each finds one k
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -170,14 +169,6 @@ class Safety:
         ]
         he, she = (bias.most_first, bias.most_second) if bias else ([], [])
         return cls(memorised.share.value, memorised.null, findings, he, she)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Safety":
-        """
-        Raises:
-            TypeError: fields are missing or unknown.
-        """
-        return cls(**{**values, "personal": [Finding(**finding) for finding in values["personal"]]})
 
 
 EXAMPLES = 5

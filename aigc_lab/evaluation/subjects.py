@@ -137,7 +137,7 @@ def _evaluate_run(bench: _Bench, run: Run, *, anew: bool, say: Callable[[str], N
     if {score.metric for score in mine} == set(METRICS) and not anew:
         try:
             return Evaluated(run.name, run, Result(mine, Exhibit.load(folder, key=key)), harness, drawn.likelihood)
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError):
             pass  # the pictures are gone: make them again
     result = harness.score(drawn, run=run.name, kind=weights.kind, weights=label)
     result.exhibit.save(folder, key=key)
@@ -150,8 +150,8 @@ def _draw(harness: Harness, run: Run, folder: Path, weights: str) -> Drawn:
     key = f"{weights} n={harness.n} seed={harness.protocol.seed} version={VERSION}"
     path = folder / "drawn.safetensors"
     try:
-        return Drawn.load(path, key=key)
-    except (OSError, ValueError, KeyError, TypeError):
+        return Drawn.load(path, key=key, spec=harness.spec, n=harness.n)
+    except (OSError, ValueError):
         drawn = harness.draw(load(run.path))
         drawn.save(path, key=key)
         return drawn

@@ -1,8 +1,11 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 
 from aigc_lab.config.compose import Composer
 from aigc_lab.data.images import Digits
@@ -130,21 +133,27 @@ def test_perfect_samples_score_what_theory_says(harness: Harness) -> None:
 def test_what_was_drawn_is_kept_and_damaged_or_foreign_files_are_not_used(
     harness: Harness, tmp_path: Path
 ) -> None:
-    path = tmp_path / "drawn.safetensors"
-    for drawn in (
-        harness.draw(CONTROLS["baseline"](harness.dataset)),
-        Drawn(
-            Texts([b"a", b"", "诗".encode()]),
-            None,
-            Cost(1, 2, 3),
-            Spent(0.1, 5, None, 1e-9),
-            LogLikelihood(torch.zeros(3).double(), torch.tensor([1, 0, 3]), "exact"),
-            [Completion(b"\xff", b"\x00", "诗".encode())],
-            torch.arange(2.0),
+    path, digits = tmp_path / "drawn.safetensors", harness.spec
+    prose = replace(digits, modality="text", n_classes=0)
+    for n, spec, drawn in (
+        (450, digits, harness.draw(CONTROLS["baseline"](harness.dataset))),
+        (2, prose, Drawn(Texts([b"", b""]), None, Cost(1, 2, 3), Spent(0.1), None, [])),
+        (
+            3,
+            prose,
+            Drawn(
+                Texts([b"a", b"", "诗".encode()]),
+                None,
+                Cost(1, 2, 3),
+                Spent(0.1, 5, None, 1e-9),
+                LogLikelihood(torch.zeros(3).double(), torch.tensor([1, 0, 3]), "exact"),
+                [Completion(b"\xff", b"\x00", "诗".encode())],
+                torch.arange(90.0),
+            ),
         ),
     ):
         drawn.save(path, key="ema@3")
-        again = Drawn.load(path, key="ema@3")
+        again = Drawn.load(path, key="ema@3", spec=spec, n=n)
         assert type(again.samples) is type(drawn.samples)
         assert again.samples.bytes_per_item() == drawn.samples.bytes_per_item()
         assert (again.cost, again.spent, again.completions) == (drawn.cost, drawn.spent, drawn.completions)
@@ -152,10 +161,37 @@ def test_what_was_drawn_is_kept_and_damaged_or_foreign_files_are_not_used(
             assert (getattr(again, part) is None) == (getattr(drawn, part) is None), part
     assert again.samples.passages == [b"a", b"", "诗".encode()]
     with pytest.raises(ValueError, match="drawn from ema@3"):
-        Drawn.load(path, key="ema@4")
+        Drawn.load(path, key="ema@4", spec=prose, n=3)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ValueError, match="drawn"):
-        Drawn.load(path, key="ema@3")
+        Drawn.load(path, key="ema@3", spec=prose, n=3)
+
+
+@pytest.mark.parametrize(
+    ("key", "spoil"),
+    [
+        ("pixels", lambda x: x[:449]),
+        ("pixels", lambda x: x[:, :, :4]),
+        ("pixels", lambda x: x.float()),
+        ("pixels", lambda x: x + 17),
+        ("levels", lambda x: x * 2),
+        ("likelihood.nats", lambda x: x[:9]),
+        ("asked", lambda x: x + 1),
+        ("asked", lambda x: x[:9]),
+    ],
+)
+def test_samples_of_another_number_size_or_range_are_drawn_anew(
+    harness: Harness, tmp_path: Path, key: str, spoil: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    path, classes = tmp_path / "drawn.safetensors", torch.arange(450) % 10
+    replace(harness.draw(CONTROLS["baseline"](harness.dataset)), asked=classes).save(path, key="k")
+    Drawn.load(path, key="k", spec=harness.spec, n=450)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        metadata = file.metadata()
+    path.write_bytes(save(tensors | {key: spoil(tensors[key]).contiguous()}, metadata=metadata))
+    with pytest.raises(ValueError, match="not 450 samples of digits"):
+        Drawn.load(path, key="k", spec=harness.spec, n=450)
 
 
 def test_controls_are_cached_and_a_damaged_cache_is_measured_anew(harness: Harness) -> None:
@@ -221,7 +257,7 @@ def test_what_is_asked_for_is_held_against_what_comes(harness: Harness, tmp_path
     found = {}
     for shift in (0, 1):
         harness.draw(Classes(harness, shift)).save(tmp_path / "drawn", key="k")
-        drawn = Drawn.load(tmp_path / "drawn", key="k")
+        drawn = Drawn.load(tmp_path / "drawn", key="k", spec=harness.spec, n=450)
         scores = harness.score(drawn, run="x", kind="x", weights="").scores
         found[shift] = Row("x", "x", {s.metric: s for s in scores})
     right, wrong = (found[shift].scores["asked_class"] for shift in (0, 1))

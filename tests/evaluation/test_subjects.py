@@ -63,3 +63,51 @@ def test_scores_are_compared_and_asked_for_where_nothing_can_be_written(
     assert "digits_gan/one" in compared(str(run), capsys=capsys, output=tmp_path / "r.html")
     assert main(["runs", str(tmp_path), "--where", "frechet > 0", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]) == 1
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("run.json", {"command": None}, "run.json: damaged (command: "),
+        ("run.json", {"command": [1, 2]}, "run.json: damaged (command.0: "),
+        ("run.json", {"git": "abc"}, "run.json: damaged (git: "),
+        ("run.json", {"git": {"commit": None}}, "run.json: damaged (git.commit: "),
+        ("run.json", {"wall_seconds": 10**400}, "run.json: damaged (wall_seconds: "),
+        ("run.json", DEEP, "run.json: cannot be read as JSON"),
+        ("config.yaml", DEEP, "config.yaml: cannot be read as plain YAML"),
+        ("checkpoints/weights.json", DEEP, "weights.json: cannot be read as JSON"),
+        ("checkpoints/weights.json", {"spec": {"shape": [8]}}, "weights.json: the data description is damaged"),
+        ("metrics.csv", "step,metric,value\n-1,train/loss,1\n", "metrics.csv: damaged (step -1)"),
+    ],
+)
+def test_a_foreign_file_is_answered_in_one_line(
+    scored: Path, name: str, content: str | dict, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(scored, tmp_path / "r"))
+    if isinstance(content, dict):
+        content = json.dumps(json.loads((run / name).read_text()) | content)
+    (run / name).write_text(content)
+    assert main(["compare", str(run), *SMALL, "--output", str(tmp_path / "r.html")]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("...")]
+    assert len(lines) == 1 and says in lines[0]
+
+
+@pytest.mark.parametrize("content", [DEEP, '{"safety": {"x": 1}}', '{"texts": [{"sample": 1}]}'])
+def test_what_there_is_to_see_is_made_anew_where_its_file_is_damaged(
+    scored: Path, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(scored, tmp_path / "r"))
+    (path,) = run.glob("samples/*/exhibit.json")
+    was = path.read_text()
+    path.write_text(content if content is DEEP else json.dumps(json.loads(was) | json.loads(content)))
+    compared(str(run), capsys=capsys, output=tmp_path / "r.html")
+    assert path.read_text() == was
+
+
+def test_a_seed_is_one_that_the_database_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "control:oracle", "--data", "digits", *SMALL]
+    assert main([*command, f"evaluation.seed={10**20}"]) == 2
+    assert f"evaluation.seed={10**20}: should be less than 9223372036854" in capsys.readouterr().err
