@@ -22,6 +22,9 @@ Message = Mapping[str, str]
 
 ROLES = ("system", "user", "assistant")
 
+PROBE: tuple[Message, ...] = tuple({"role": role, "content": f"x{role}x"} for role in ROLES[1:])
+"""A conversation of which every template writes all that is said."""
+
 GUARD = "\ufdd0"
 """A noncharacter that parts the spelling of a special symbol in a message while the template is filled in."""
 
@@ -69,7 +72,7 @@ class Chat:
     def __init__(self, tokenizer: Tokenizer, form: ChatFormat) -> None:
         """
         Raises:
-            ValueError: the template cannot be read.
+            ValueError: the template cannot be read, or leaves out what is said.
         """
         self.tokenizer, self.form = tokenizer, form
         self._template = compile_template(form.template)
@@ -160,16 +163,25 @@ def compile_template(source: str) -> Any:
     """A template as `transformers` reads it, in a sandbox.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, or leaves out what is said: what it does not find in a message is empty.
     """
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = _refuse
     try:
-        return environment.from_string(source)
+        template = environment.from_string(source)
     except TemplateError as error:
         raise ValueError(f"the chat template cannot be read ({error})") from None
+    try:
+        text = template.render(messages=PROBE, add_generation_prompt=False, bos_token="", eos_token="")
+    except Exception:  # it has a place for other messages only, and says so when it is filled in
+        return template
+    if left_out := [message["role"] for message in PROBE if message["content"] not in text]:
+        raise ValueError(
+            f"the chat template leaves out what the {left_out[0]} says; a message has the fields role and content"
+        )
+    return template
 
 
 def _refuse(reason: str) -> None:

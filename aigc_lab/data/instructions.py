@@ -34,7 +34,7 @@ class Template:
         own: take the tokenizer's own template instead, where it brings one.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, or leaves out what is said.
     """
 
     text: str
@@ -107,7 +107,8 @@ class Conversations(TextData):
         return Chat(self._tokenizer, self.form)
 
     def _read(self) -> Corpus:
-        chat = Chat(Bytes(), self.form)
+        with blaming("data/template"):
+            chat = Chat(Bytes(), self.form)
         texts = []
         for messages, where in self.conversations:
             with blaming(where):

@@ -33,7 +33,7 @@ def records(path: str) -> Iterator[Record]:
     """The lines of a file; blank ones are left out.
 
     Raises:
-        UserError: there is no such file, it is empty or no text, or a line is no JSON object.
+        UserError: there is no such file, it is empty or no text, or a line is no JSON object of texts.
     """
     if not Path(path).is_file():
         raise UserError(f"data.path={path}: no such file")
@@ -47,12 +47,29 @@ def records(path: str) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where} is not JSON ({error})") from None
+            fields = parsed(line)
+        except ValueError as error:
+            raise UserError(f"{where} {error}") from None
         if not isinstance(fields, dict):
             raise UserError(f"{where} should be a JSON object, with prompt and response or with messages")
         yield Record(fields, where)
+
+
+def parsed(line: str) -> Any:
+    """A line of JSON, whose texts UTF-8 can write.
+
+    Raises:
+        ValueError: it is none, or holds one half of a character that UTF-16 writes in two.
+    """
+    try:
+        found = json.loads(line)
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = json.dumps(error.object[error.start])
+        raise ValueError(f"is no text: {half} is one half of a character, and the other is missing") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON ({error})") from None
+    return found
 
 
 def conversation(record: Record) -> list[Message]:

@@ -4,7 +4,6 @@ No source stands in two of the parts `train`, `validation` and `test`. The secon
 then; the third is `real("held_out")`, which nothing looks at before a trained model is judged.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from aigc_lab.data.corpora import Corpus, InMemory, file_size
+from aigc_lab.data.jsonl import parsed
 from aigc_lab.data.packing import padded
 from aigc_lab.data.samples import Pairs, Texts
 from aigc_lab.data.spec import DataSpec, Split
@@ -206,10 +206,7 @@ def _lines(path: Path) -> Iterator[Pair]:
 
 
 def _of_json(line: str) -> tuple[str, str]:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"is not JSON ({error})") from None
+    found = parsed(line)
     if not isinstance(found, dict):
         raise ValueError("is no JSON object with the fields 'source' and 'target'")
     for field in ("source", "target"):

@@ -156,6 +156,7 @@ WRONG = {
     "number": "line 1: 'response' should be a text, not 3",
     "role": r"line 1: message 1 should have a role \(system, user, assistant\)",
     "question": "line 1: the last of its messages should be the assistant's",
+    "half": r'line 2 is no text: "\\ude00" is one half of a character, and the other is missing',
     "long": "the response has 601 symbols with its end, more than data.context=256",
 }
 
@@ -179,12 +180,31 @@ def test_a_mistake_in_a_file_is_one_line(tmp_path: Path, mistake: str) -> None:
         "number": [{"prompt": "x", "response": 3}],
         "role": [{"messages": [{"role": "robot", "content": "x"}]}],
         "question": [{"messages": [{"role": "user", "content": "x"}]}],
+        "half": [{"prompt": "\U0001f600", "response": "x"}, {"prompt": "x", "response": "\ude00"}],
         "long": [{"prompt": str(i), "response": "y" * 600} for i in range(3)],
     }
     path = write(tmp_path / "talk.jsonl", *lines[mistake]) if mistake else tmp_path / "talk.jsonl"
     with pytest.raises(UserError, match=WRONG[mistake]):
         found = data("instructions", path, "data.held_out=0.1")
         _ = found.n_items
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_a_template_that_leaves_out_what_is_said_is_one_line(tmp_path: Path, role: str) -> None:
+    """What jinja2 does not find in a message is empty."""
+    misnamed = f"{{{{ m.content if m.role != '{role}' else m.contents }}}}"
+    template = f"{{% for m in messages %}}{misnamed}{{{{ eos_token }}}}{{% endfor %}}"
+    path = write(tmp_path / "talk.jsonl", *[{"prompt": "What is red?", "response": "a colour"}] * 20)
+    with pytest.raises(
+        UserError, match=f"^data.template: the chat template leaves out what the {role} says; a mes"
+    ):
+        data("instructions", path, f"data.template.text={json.dumps(template)}")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/chat_template.jinja").write_text(template)
+    Tokenizer(models.BPE(vocab=dict(byte_alphabet()), merges=[])).save(str(tmp_path / "own/tokenizer.json"))
+    found = data("instructions", path, "data/tokenizer=hf", f"data.tokenizer.path={tmp_path / 'own'}")
+    with pytest.raises(UserError, match=f"^data/template: the chat template leaves out what the {role} says"):
+        _ = found.spec
 
 
 def test_a_pair_of_equals_is_one_line(tmp_path: Path) -> None:

@@ -111,6 +111,11 @@ GOOD = '{"source": "a", "target": "b"}\n'
         ("b.jsonl", '{"source": "a", "target": 3}', "data: {path}, line 1: the field 'target' is no text"),
         ("c.jsonl", "\n" + GOOD + "[1]", "data: {path}, line 3: is no JSON object with the fields"),
         ("d.jsonl", "{", "data: {path}, line 1: is not JSON (Expecting property name"),
+        (
+            "h.jsonl",
+            GOOD + '{"source": "a", "target": "\\ud83d."}',
+            'data: {path}, line 2: is no text: "\\ud83d" is',
+        ),
         ("e.tsv", "a\tb\na b", "data: {path}, line 2: has 1 columns, and a pair has 2, with a tab in between"),
         ("f.tsv", "a\tb\nc\td", "data: {path} has 2 different sources, too few for data.test=0.2"),
         (
