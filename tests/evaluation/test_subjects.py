@@ -1,6 +1,7 @@
 """Run directories as `evaluate` and `compare` find them: copied, of one name, read-only, damaged."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -105,6 +106,15 @@ def test_what_there_is_to_see_is_made_anew_where_its_file_is_damaged(
     path.write_text(content if content is DEEP else json.dumps(json.loads(was) | json.loads(content)))
     compared(str(run), capsys=capsys, output=tmp_path / "r.html")
     assert path.read_text() == was
+
+
+def test_a_curve_may_leave_every_axis(scored: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(scored, tmp_path / "r"))
+    run.joinpath("metrics.csv").write_text(
+        "step,metric,value\n0,train/loss,1e308\n1,train/loss,-1e308\n2,train/loss,1\n"
+    )
+    assert main(["compare", str(run), *SMALL, "--output", str(tmp_path / "r.html")]) == 0
+    assert "nan" not in "".join(re.findall(r' d="[^"]*"', (tmp_path / "r.html").read_text()))
 
 
 def test_a_seed_is_one_that_the_database_holds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """From evaluated generators and their tables to one HTML file."""
 
 import base64
-import math
 import platform
 import re
 import shlex
@@ -43,6 +42,8 @@ from aigc_lab.scores import Score
 N_REAL_TEXTS = 2
 SHEET_SIDE = 1024
 """Pixels at most, of the sheets of a run's progress."""
+LARGEST = 1e300
+"""Of a curve: the span of an axis has to be a number too."""
 N_MARKS = 8
 """Colours that the style sheet has, and as many dashes and markers; the next marks pair them otherwise."""
 
@@ -389,11 +390,11 @@ def _selection(run: Run) -> Markup:
 
 
 def _curves(run: Run) -> list[Chart]:
-    """One chart per logged quantity; a line per stage (train, val). Values that are not finite are left out."""
+    """One chart per logged quantity; a line per stage (train, val). Values that no axis can hold are left out."""
     stages: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for step, metric, value in read_metrics(run.metrics_path):
         stage, _, quantity = metric.rpartition("/")
-        if math.isfinite(value):
+        if abs(value) < LARGEST:
             stages.setdefault(quantity, {}).setdefault(stage, []).append((step + 1, value))
     charts = []
     for quantity, lines in stages.items():
