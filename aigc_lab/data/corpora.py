@@ -141,6 +141,8 @@ def read(path: Path, begin: int, end: int) -> Iterator[bytes]:
                 text = rest + block
                 cut = len(text) if begin == end else text.rfind(b"\n") + 1 or len(whole(text))
                 text[:cut].decode()
+                if (zero := text.find(b"\0", 0, cut)) >= 0:
+                    raise UnicodeDecodeError("utf-8", text, zero, zero + 1, "a zero byte, which stands in no text")
                 yield text[:cut]
                 rest, at = text[cut:], at + cut
     except UnicodeDecodeError as error:

@@ -62,6 +62,9 @@ class TextData(ABC):
     @cached_property
     def _corpus(self) -> Corpus:
         corpus = self._read()
+        if not corpus.n_bytes("held_out"):
+            why = "it is one document, and training needs one" if self.held_out else "data.held_out=0"
+            raise UserError(f"data: nothing of {corpus.name} is held out: {why}")
         splits: tuple[Split, ...] = ("train", "held_out")
         for split in splits:
             self._require(corpus, split, corpus.n_bytes(split), "bytes", "passage")
@@ -249,6 +252,10 @@ class TextFile(TextData):
         held_out: float | list[bool] = self.held_out
         if self.separator:
             spans = np.array([(i, *span) for i, file in enumerate(files) for span in split_by(file, separator)])
+            if len(spans) < 2:
+                raise UserError(
+                    f"data.separator={self.separator!r}: parts {path} in no two documents, and one is held out"
+                )
         elif len(files) > 1:
             spans = np.array([(i, 0, size) for i, size in enumerate(sizes)])
         else:

@@ -169,10 +169,27 @@ def test_a_corpus_on_disk_is_never_in_memory(tmp_path: Path) -> None:
 def test_a_corpus_of_which_nothing_is_held_out_is_one_line(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("some words. " * 100)
-    with pytest.raises(
-        UserError, match=r"the held-out text of .* has 0 bytes, but data.passage=32 needs at least 64"
+    for path, changes, says in (
+        (tmp_path, {"held_out": 0}, "data: nothing of .* is held out: data.held_out=0"),
+        (tmp_path / "a.txt", {"held_out": 0}, "data: nothing of a is held out: data.held_out=0"),
+        (tmp_path / "a.txt", {"separator": "%%"}, "data.separator='%%': parts .*a.txt in no two documents, and"),
+        (
+            tmp_path / "a.txt",
+            {"held_out": 0.01},
+            "data: the held-out text of a has 12 bytes, but data.passage=32 needs",
+        ),
     ):
-        _ = text_file(tmp_path, held_out=0).spec
+        with pytest.raises(UserError, match=f"^{says}"):
+            _ = text_file(path, **changes).spec
+
+
+def test_zeros_are_no_text(tmp_path: Path) -> None:
+    """They are ASCII, and what binary files have most of."""
+    (tmp_path / "x.txt").write_bytes(b"some words. " * 6000 + bytes(20_000))
+    with pytest.raises(
+        UserError, match=r"x.txt is not UTF-8 text \(byte 72000: a zero byte, which stands in no text\)"
+    ):
+        _ = text_file(tmp_path / "x.txt").spec
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
