@@ -534,7 +534,10 @@ def load(run_dir: str | Path) -> NeuralGenerator:
     weights = run.weights()
     model = run.config().model
     model = model.get("base", model)  # of a run that was tuned further: what it began as
-    generator = build_generator(weights.kind, model, weights.spec)
+    try:
+        generator = build_generator(weights.kind, model, weights.spec)
+    except UserError as error:
+        raise UserError(f"{run.weights_path.with_suffix('.json')}: {error}") from None
     fill(generator, run)
     return generator.eval()
 

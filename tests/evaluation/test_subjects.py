@@ -81,6 +81,7 @@ DEEP = "[" * 100_000
         ("config.yaml", DEEP, "config.yaml: cannot be read as plain YAML"),
         ("checkpoints/weights.json", DEEP, "weights.json: cannot be read as JSON"),
         ("checkpoints/weights.json", {"spec": {"shape": [8]}}, "weights.json: the data description is damaged"),
+        ("checkpoints/weights.json", {"kind": "LatentVariable"}, "weights.json: model.decoder: missing"),
         ("metrics.csv", "step,metric,value\n-1,train/loss,1\n", "metrics.csv: damaged (step -1)"),
     ],
 )
@@ -91,6 +92,8 @@ def test_a_foreign_file_is_answered_in_one_line(
     if isinstance(content, dict):
         content = json.dumps(json.loads((run / name).read_text()) | content)
     (run / name).write_text(content)
+    for drawn in run.glob("samples/*/drawn.safetensors"):
+        drawn.unlink()
     assert main(["compare", str(run), *SMALL, "--output", str(tmp_path / "r.html")]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("...")]
     assert len(lines) == 1 and says in lines[0]
