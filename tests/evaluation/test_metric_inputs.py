@@ -88,6 +88,27 @@ def test_any_set_of_numbers_has_a_value_inside_its_interval(name: str, kind: str
         assert math.isfinite(estimate.value) and estimate.low <= estimate.value <= estimate.high
 
 
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "message"),
+    [
+        (normal(), None, "class probabilities that sum to 1; take the softmax of logits first"),
+        (torch.ones(60, 4), None, "class probabilities that sum to 1"),
+        (torch.full((60, 4), math.nan), None, "60 of 60 items hold NaN"),
+        (torch.ones(60), None, r"its shape is \(60,\)"),
+        (normal().softmax(1), torch.zeros(59), r"labels: should be 60 whole numbers, one a sample, not .*\(59,\)"),
+        (normal().softmax(1), torch.zeros(60, 1), "labels: should be 60 whole numbers"),
+    ],
+)
+def test_what_are_no_classes_is_answered_in_one_line(
+    probabilities: Tensor, labels: Tensor | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        metrics.conditional_accuracy(probabilities, torch.zeros(60).long() if labels is None else labels)
+    if labels is None:
+        with pytest.raises(ValueError, match=message):
+            metrics.classifier_score(probabilities)
+
+
 @pytest.mark.parametrize("factor", [1.0, 3.0])
 def test_shares_and_areas_stay_in_their_range(factor: float) -> None:
     """A normal interval would leave it near the ends."""

@@ -1,4 +1,4 @@
-"""What every metric of features asks of them."""
+"""What every metric of features, or of class probabilities, asks of them."""
 
 import torch
 from torch import Tensor
@@ -28,3 +28,18 @@ def checked(least: int = 1, **features: Tensor) -> list[Tensor]:
             raise ValueError(f"{name}: {bad} of {n} items hold NaN or infinite values")
         found.append(points if points.dtype in (torch.float32, torch.float64) else points.double())
     return found
+
+
+def checked_probabilities(probabilities: Tensor) -> Tensor:
+    """Float64 [n, K].
+
+    Raises:
+        ValueError: they are none: logits, say.
+    """
+    (p,) = checked(probabilities=probabilities)
+    p = p.double()
+    if p.min() < 0 or not torch.allclose(p.sum(1), p.new_ones(len(p)), atol=1e-3):
+        raise ValueError(
+            "probabilities: rows should be class probabilities that sum to 1; take the softmax of logits first"
+        )
+    return p

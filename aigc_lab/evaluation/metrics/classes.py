@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from aigc_lab.estimate import Estimate
+from aigc_lab.evaluation.metrics.checks import checked_probabilities
 
 
 def classifier_score(probabilities: Tensor) -> Estimate:
@@ -16,7 +17,7 @@ def classifier_score(probabilities: Tensor) -> Estimate:
     parts: a split of n / 10 samples adds a bias of its own. It never looks at real data: compare with its
     value there. Blind to all that happens within a class, and to copying.
     """
-    p = probabilities.double()
+    p = checked_probabilities(probabilities)
     information = (torch.xlogy(p, p) - torch.xlogy(p, p.mean(0))).sum(1)
     log = Estimate.mean_of(information)
     return Estimate(math.exp(log.value), math.exp(log.low), math.exp(log.high))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aigc_lab.estimate import Estimate
+from aigc_lab.evaluation.metrics.checks import checked_probabilities
 
 
 def bits_per_byte(nats: Tensor, n_bytes: Tensor) -> Estimate:
@@ -144,5 +145,9 @@ def conditional_accuracy(probabilities: Tensor, labels: Tensor) -> Estimate:
     1/K where the condition is ignored and classes are balanced. Compare with the classifier's own accuracy on
     held-out data: more than that is a sign of samples that are more typical than real ones, not of better ones.
     """
-    hits = probabilities.argmax(1) == labels
+    predicted = checked_probabilities(probabilities).argmax(1)
+    if labels.shape != predicted.shape or labels.is_floating_point():
+        found = f"{labels.dtype} {tuple(labels.shape)}"
+        raise ValueError(f"labels: should be {len(predicted)} whole numbers, one a sample, not {found}")
+    hits = predicted == labels
     return Estimate.share(int(hits.sum()), len(hits))
