@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from aigc_lab.config.compose import Composer
+from aigc_lab.config.targets import build
 from aigc_lab.errors import UserError
 from aigc_lab.optimizers import (
     SGD,
@@ -64,6 +66,27 @@ def test_a_trapezoid_rises_stays_and_falls(step: int, factor: float) -> None:
 def test_a_fall_over_all_steps_begins_behind_the_warm_up() -> None:
     schedule = WarmupLinear(warmup=2, decay=1.0, final=0.0)
     assert [schedule(step, 6) for step in range(6)] == pytest.approx([0.5, 1.0, 1.0, 2 / 3, 1 / 3, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ("constant", [1, 1, 1, 1]),
+        ("cosine", [1, (1 + math.sqrt(0.5)) / 2, 0.5, 0]),
+        ("linear", [1, 0.75, 0.5, 0]),
+        ("trapezoid", [1, 1, 1, 0]),
+    ],
+)
+def test_a_schedule_is_chosen_by_name(schedule: str, factors: list[float]) -> None:
+    """For any optimizer; Muon's holds for its matrices too."""
+    for chosen in (
+        [f"optimizer/schedule={schedule}"],
+        ["optimizer=sgd", f"optimizer/schedule={schedule}"],
+        ["optimizer=muon", f"optimizer/schedule@optimizer.adam.schedule={schedule}"],
+    ):
+        optimizer = build(Composer().train(chosen).optimizer, path="optimizer")
+        found = [optimizer.lr_factor(step, 101) for step in (0, 25, 50, 100)]
+        assert found == pytest.approx(factors)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (16, 64), (64, 16)])
