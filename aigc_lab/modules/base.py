@@ -61,6 +61,8 @@ class GenerativeModule(pl.LightningModule):
     """Whether `trainer.micro_batches` works."""
     wants_pairs: ClassVar[bool] = False
     """Whether the items it learns from are pairs (`aigc_lab.data.instructions.Preferences`)."""
+    can_answer: ClassVar[bool] = True
+    """Whether it learns responses alone, and where they end (`aigc_lab.data.instructions.Conversations`)."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -85,7 +87,7 @@ class GenerativeModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         self.step = batch_idx
-        torch.manual_seed(fold(self.plan.seed, _TRAINING, self.global_rank, batch_idx))
+        self._seed(_TRAINING, batch_idx)
         factor = self.plan.optimizer.lr_factor(batch_idx, self.plan.max_steps)
         settings = self.plan.optimizer.settings(batch_idx, self.plan.max_steps)
         for optimizer in self.each_optimizer():
@@ -93,7 +95,15 @@ class GenerativeModule(pl.LightningModule):
                 group.update(settings, lr=group["initial_lr"] * factor)
 
     def on_validation_batch_start(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
-        torch.manual_seed(fold(self.plan.seed, _VALIDATION, self.global_rank, batch_idx))
+        self._seed(_VALIDATION, batch_idx)
+
+    def _seed(self, stage: int, batch_idx: int) -> None:
+        """Of the generators in use. torch.manual_seed keeps a stack trace for every kind of device that is not
+        there, which takes longer than the step of a small network, and keeps them all."""
+        seed = fold(self.plan.seed, stage, self.global_rank, batch_idx)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def make_optimizer(
         self, parameters: Iterable[nn.Parameter], lr: float, *, matrices: Collection[nn.Parameter] = ()
