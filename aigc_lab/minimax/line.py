@@ -34,7 +34,9 @@ def train_line(law: Distribution, *, at: Sequence[int], pace: Pace = LINE_PACE, 
 @dataclass(frozen=True)
 class Cells:
     """A law and what a generator emits, as their masses in equal cells of the line; the first and the last cell
-    reach to infinity. Merging points into cells can only hide differences, here less than 1e-4 nats.
+    reach to infinity. Merging points into cells can only hide differences: less than 1e-4 nats of JSD where no
+    mode of either is narrower than ten cells (a standard deviation of 1/12 of the data's), thousandths where one
+    is as narrow as a cell, hundredths below.
     """
 
     edges: Tensor

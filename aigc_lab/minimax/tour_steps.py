@@ -1,7 +1,6 @@
 """What the tour shows and says: one function per step, computed where it stands."""
 
 import base64
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
@@ -18,7 +17,6 @@ N_SAMPLES = 2500
 MOMENTS = (0.0, 0.1, 0.3, 0.6, 1.0)
 """Of a game in the plane, at which the strips show it."""
 RING_SD, GRID_SD = 0.05, 0.1
-GRID_PACE = dataclasses.replace(toy.SHARP_PACE, gamma=(0.3, 0.03))
 
 
 def steps(p: Gaussians, q: Gaussians, effort: Effort, say: Say) -> Iterator[Step]:
@@ -187,7 +185,7 @@ def _modes(effort: Effort, say: Say) -> Step:
     say("training a relativistic GAN with R1 + R2 on the ring")
     sharp = toy.train_plane(ring, at=at, game=toy.RELATIVISTIC, pace=toy.SHARP_PACE, frequencies=toy.FREQUENCIES)
     say("training it on a grid of 25 modes")
-    gridded = toy.train_plane(grid, at=at, game=toy.RELATIVISTIC, pace=GRID_PACE, frequencies=toy.FREQUENCIES)
+    gridded = toy.train_plane(grid, at=at, game=toy.RELATIVISTIC, pace=toy.GRID_PACE, frequencies=toy.FREQUENCIES)
     return Step(
         formula="C(G) hardly sees one lost mode of 25: JSD = 0.014",
         en=Text(

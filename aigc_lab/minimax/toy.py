@@ -4,6 +4,7 @@ The experiments under experiments/ are where claims are tested; these are to be 
 """
 
 import copy
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -142,6 +143,8 @@ def draw(law: Distribution, n: int, *, seed: int) -> Tensor:
 PLAIN_PACE = Pace(discriminator_lr=1e-3, generator_lr=1e-3)
 SHARP_PACE = Pace(discriminator_lr=3e-3, generator_lr=3e-3, gamma=(0.1, 0.01))
 """For the ring, with RELATIVISTIC and FREQUENCIES; γ is in the unit of the data, squared."""
+GRID_PACE = dataclasses.replace(SHARP_PACE, gamma=(0.3, 0.03))
+"""The same for the grid."""
 FREQUENCIES = (0.5, 8.0)
 
 

@@ -77,14 +77,14 @@ def test_alternating_steps_of_a_gan_stay_and_never_arrive() -> None:
 
 
 def test_the_non_saturating_flow_converges_like_an_inverse_root() -> None:
-    """d(r²)/dt = -2 θψ tanh(θψ/2), so r² t -> 8; it wobbles within an orbit."""
+    """d(r²)/dt = -2 θψ tanh(θψ/2), so r² t -> 8; it wobbles within an orbit (the reference prints 0.9991)."""
     assert eigenvalues(games.dirac_nsgan) == pytest.approx([-0.5j, 0.5j])
     x = torch.tensor([0.7, 1.1], dtype=torch.float64)
     product = float(x.prod())
     change = 2 * float(x @ games.dirac_nsgan(x))
     assert change == pytest.approx(-2 * product * math.tanh(product / 2), abs=1e-14)
-    end = games.flow(games.dirac_nsgan, START, [0.0, 2000.0])[-1]
-    assert float(end.square().sum()) * 2000 / 8 == pytest.approx(1, abs=0.005)
+    end = games.flow(games.dirac_nsgan, START, [0.0, 5000.0])[-1]
+    assert float(end.square().sum()) * 5000 / 8 == pytest.approx(0.99927, abs=6e-6)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_the_non_saturating_flow_converges_like_an_inverse_root() -> None:
 def test_simultaneous_non_saturating_steps_stall_on_a_circle(
     step: float, start: float, n: int, low: float, high: float
 ) -> None:
-    """The limit circle has radius √(2h): 0.632 and 0.2."""
+    """The limit circle has radius √(2h): 0.632 and 0.2. How wide the ring still is depends on the start."""
     r = radii(games.simultaneous(games.dirac_nsgan, step), n, start * START)[-1500:]
-    assert (float(r.min()), float(r.max())) == pytest.approx((low, high), abs=6e-4)
+    assert (float(r.min()), float(r.max())) == pytest.approx((low, high), rel=1e-3)
     assert float(r.mean()) == pytest.approx(math.sqrt(2 * step), rel=0.01)
 
 
@@ -285,9 +285,9 @@ def test_the_proximal_point_method_converges_for_every_step() -> None:
 
 
 def test_negative_momentum_converges_and_positive_diverges() -> None:
-    """Rates per step at h = 0.2. The exact one at β = -1/2 is 0.9941 (the reference prints 0.9944)."""
+    """Rates per step at h = 0.2. The exact one at β = -1/2 is 0.99406 (the reference prints 0.9944)."""
     negative, positive = (games.alternating_momentum(games.bilinear, 0.2, momentum=beta) for beta in (-0.5, 0.5))
-    assert modulus(negative, size=4) == pytest.approx(0.9941, abs=4e-4)
+    assert modulus(negative, size=4) == pytest.approx(0.99406, abs=6e-6)
     assert modulus(positive, size=4) == pytest.approx(1.0918, abs=6e-5)
     r = radii(negative, 500, games.at_rest(START))
     assert float(r[500] / r[250]) ** (1 / 250) == pytest.approx(modulus(negative, size=4), abs=1e-3)

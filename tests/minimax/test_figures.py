@@ -47,6 +47,15 @@ def test_figure_one_dashes_the_exact_discriminator() -> None:
     assert exact.jensen_shannon(cells.p, cells.q) == pytest.approx(exact.jensen_shannon(P, q), abs=1e-4)
 
 
+@pytest.mark.parametrize(("width", "low", "high"), [(1 / 12, 0.0, 1e-4), (1 / 128, 5e-4, 1e-2)])
+def test_cells_hide_little_of_wide_modes_and_more_of_one_as_narrow_as_a_cell(
+    width: float, low: float, high: float
+) -> None:
+    cells = line.in_cells(P, toy.Affine(width, 0.3))
+    hidden = exact.jensen_shannon(P, normal(0.3, width)) - exact.jensen_shannon(cells.p, cells.q)
+    assert low < hidden < high
+
+
 def test_optimum_and_the_gap_are_the_exact_ones() -> None:
     x, dashed = curve(figures.optimum(P, Q), "D*")
     assert dashed == pytest.approx(1 / (1 + np.exp(x - 0.5)), abs=1e-12)  # the logit is 0.5 - x

@@ -1,5 +1,6 @@
 """`aigc minimax`: the page stands alone, and a wrong option is answered in one line."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from aigc_lab.errors import UserError
 from aigc_lab.minimax import tour
 from aigc_lab.minimax.laws import Gaussians, parse_law
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = tour.Effort(line_steps=4, frames=3, plane_steps=10, separations=3)
 
 
@@ -42,6 +44,15 @@ def test_wrong_options_are_answered_in_one_line(tmp_path: Path, capsys: pytest.C
         out, err = capsys.readouterr()
         assert not out and err.count("\n") == 1, err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_notebook_draws_every_figure_of_the_tour() -> None:
+    """The page's last line says so."""
+    notebook = json.loads((ROOT / "notebooks/minimax.ipynb").read_text())
+    code = "".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+    steps = (ROOT / "aigc_lab/minimax/tour_steps.py").read_text()
+    for drawn in set(re.findall(r"(?:figures\.(?!to_)|modes\.)\w+(?=\()", steps)) | {"modes.grid(", "modes.ring("}:
+        assert drawn in code, drawn
 
 
 def test_the_tour_writes_one_page_that_stands_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
