@@ -256,6 +256,15 @@ def test_the_ledger_names_the_commits_of_the_runs_and_links_figures_without_matp
     assert ledger.endswith("### minimax/saturation\n\n![minimax/saturation](minimax/saturation.results.png)\n")
 
 
+def test_protocols_are_said_in_one_line() -> None:
+    composer = compose.Composer()
+    names = [name for name in composer.with_claims() if name.startswith(("modes/", "goodfellow2014/"))]
+    found = [composer.reproduction([f"experiment={name}"]).claims for name in names]
+    assert len(found) == 8 and all(claims and claims.protocol for claims in found)
+    with pytest.raises(UserError, match="protocol"):
+        check(found[0].model_dump() | {"protocol": "a\nb"}, Claims)
+
+
 def test_a_wheels_results_go_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     composer = compose.Composer()
