@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import shlex
 import sys
 import warnings
@@ -101,15 +102,25 @@ def resume(run: str) -> None:
     announce(opened.path)
 
 
+class Numbers(click.FloatRange):
+    """Those of a range that are finite: click compares with its ends, which NaN passes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
+
 def decoding(command: Callable[..., None]) -> Callable[..., None]:
     """The options of `aigc_lab.decoding.Sampling`; None where not given."""
     for option in reversed(
         [
-            click.option("--temperature", type=click.FloatRange(0), help="0: the likeliest symbol [1]."),
+            click.option("--temperature", type=Numbers(0), help="0: the likeliest symbol [1]."),
             click.option("--top-k", type=click.IntRange(1), help="Draw from the k likeliest symbols."),
-            click.option("--top-p", type=click.FloatRange(0, 1), help="Draw from the likeliest of this mass."),
-            click.option("--min-p", type=click.FloatRange(0, 1, max_open=True), help="Least share of the top's."),
-            click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), help="1: none."),
+            click.option("--top-p", type=Numbers(0, 1), help="Draw from the likeliest of this mass."),
+            click.option("--min-p", type=Numbers(0, 1, max_open=True), help="Least share of the top's."),
+            click.option("--repetition-penalty", type=Numbers(0, min_open=True), help="1: none."),
         ]
     ):
         command = option(command)
@@ -145,7 +156,7 @@ def of_looks(command: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option("--size", type=click.IntRange(32, 2048), help="Longest side in pixels [256]."),
             click.option("--steps", type=click.IntRange(1), help="Of painting [200]."),
-            click.option("--style-weight", type=click.FloatRange(0, min_open=True), help="Against content [100]."),
+            click.option("--style-weight", type=Numbers(0, min_open=True), help="Against content [100]."),
         ]
     ):
         command = option(command)

@@ -75,7 +75,9 @@ class Sampling:
 
     def warp(self, logits_BV: Tensor) -> Tensor:
         """Log-probabilities of what is kept, up to a constant in each row, float64."""
-        logits = logits_BV.double() / self.temperature
+        logits = logits_BV.double()
+        if self.temperature != 1:
+            logits = (logits - logits.amax(-1, keepdim=True)) / self.temperature  # however small: 0 stays 0
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             logits = logits.masked_fill(logits < logits.topk(self.top_k).values[:, -1:], -math.inf)
         if self.top_p is not None:

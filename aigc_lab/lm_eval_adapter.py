@@ -27,6 +27,8 @@ from aigc_lab.generators import Autoregressive, load
 from aigc_lab.sampling import cut
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+OFF = {"top_k": 0, "num_beams": 1}
+"""How tasks say that they do without an option."""
 
 
 class LabModel(TemplateLM):
@@ -122,7 +124,7 @@ class LabModel(TemplateLM):
         return [self._generate(request.args[0], request.args[1], i) for i, request in enumerate(requests)]
 
     def _generate(self, context: str, options: dict[str, Any], number: int) -> str:
-        given = normalize_gen_kwargs(options)
+        given = normalize_gen_kwargs({name: x for name, x in options.items() if name not in OFF or x != OFF[name]})
         stop, length = [text for text in given.pop("until", []) if text], given.pop("max_gen_toks")
         sampling = {name: given.pop(name) for name in SAMPLING if given.get(name) is not None}
         sampling.setdefault("temperature", 1.0 if given["do_sample"] else 0.0)

@@ -168,6 +168,10 @@ def test_a_task_that_asks_for_what_the_lab_cannot_do_is_refused(model: LabModel)
     ):
         with pytest.raises(ValueError, match=says):
             model.generate_until([request("generate_until", "a prompt", options)])
+    off = {"max_gen_toks": 9, "do_sample": True, "top_k": 0, "num_beams": 1}
+    plain = {"max_gen_toks": 9, "do_sample": True}
+    first, second = (model.generate_until([request("generate_until", "x", how)]) for how in (off, plain))
+    assert first == second, "what is switched off is not asked for"
     (cut_,) = model.generate_until([request("generate_until", long_context := "y " * 40, {"max_gen_toks": 4})])
     assert long_context and len(cut_) <= 4
 

@@ -89,6 +89,15 @@ def test_a_prompt_is_continued(runs: dict[str, Path], name: str, capsys: pytest.
     assert len(texts) == 2 and all(text.startswith("春眠") for text in texts)
 
 
+def test_an_option_that_is_no_finite_number_is_one_line(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, value in (("--temperature", "nan"), ("--temperature", "inf"), ("--min-p", "nan")):
+        assert main(["sample", str(runs["byte"]), option, value]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert option in line and line.endswith(f"{value} is no finite number")
+
+
 def test_a_search_takes_the_room_that_a_prompt_leaves(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
