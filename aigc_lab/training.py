@@ -28,6 +28,7 @@ from aigc_lab.config.schema import Trainer as TrainerConfig
 from aigc_lab.config.targets import build
 from aigc_lab.data import Dataset
 from aigc_lab.data.images import ImageData
+from aigc_lab.data.instructions import Conversations
 from aigc_lab.data.packing import Batch
 from aigc_lab.data.samples import LabelledImages
 from aigc_lab.data.stream import HeldOutBatches, TrainingStream, fold
@@ -145,6 +146,11 @@ def _build_module(config: Config) -> tuple[Dataset, GenerativeModule]:
         raise UserError(
             f"data: {dataset.spec.name} holds {'pairs' if pairs else 'no pairs'} of responses; pairs "
             "(data=preferences) are for model=dpo, and nothing else is"
+        )
+    if isinstance(dataset, Conversations) and not module.can_answer:
+        raise UserError(
+            f"data: {dataset.spec.name} holds conversations, and {type(module).__name__} cannot learn responses "
+            "alone; use model=transformer or model=finetune"
         )
     if module.wants_labels and not (isinstance(dataset, ImageData) and plan.spec.n_classes > 1):
         raise UserError(f"model: {dataset.spec.name} has no classes of its images; leave the conditions out")

@@ -116,9 +116,12 @@ def test_adapters_are_merged_into_what_is_opened_and_exported(here: Path, tmp_pa
         torch.testing.assert_close(exported(READ).logits, expected, atol=1e-4, rtol=0)
 
 
-def test_adapters_of_a_model_of_hugging_faces(folder: Path, tmp_path: Path) -> None:
+def test_adapters_of_a_model_of_hugging_faces(
+    folder: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     """Of GPT-2, whose matrices stand transposed, and of Llama."""
     run = train_these(tmp_path / "runs", options(folder, *STEPS, *LORA, "model.lr=3e-2", "optimizer=muon"))
+    assert not [w for w in recwarn if "fan_in_fan_out" in str(w.message)], "which peft sees by itself"
     onwards = ["data=pydoc", "data.context=32", "data.passage=64", "data/tokenizer=run", "model=finetune"]
     again = train_these(tmp_path / "runs", [*onwards, f"model.run={run}", "trainer.max_steps=0"])
     assert all(torch.equal(a, b) for a, b in zip(load(again).parameters(), load(run).parameters(), strict=True))
@@ -209,4 +212,7 @@ def test_what_does_not_fit_is_one_line(here: Path, trained: dict[str, Path], tmp
     ):
         with pytest.raises(UserError, match=says):
             tuned(here, base, tmp_path, *overrides)
+    talk = ["data=instructions", f"data.path={here / 'talk.jsonl'}", "data.passage=8"]
+    with pytest.raises(UserError, match="and MaskedLanguageModel cannot learn responses alone; use model=transf"):
+        train_these(tmp_path / "runs", [*talk, "model=masked"])
     assert not (tmp_path / "runs").exists()

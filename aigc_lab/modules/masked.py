@@ -26,6 +26,7 @@ class MaskedLanguageModel(SymbolModel):
     """
 
     can_split: ClassVar[bool] = False  # masks are drawn for a batch as a whole
+    can_answer: ClassVar[bool] = False  # the symbol that would end a response is the mask
 
     generator: AnyOrder
 
