@@ -1,6 +1,7 @@
 """Measures of models of sequences: the likelihood of what was held out, and the form of what they write."""
 
 import ast
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,8 +87,9 @@ def _is_python(source: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class RegulatedVerse:
-    """How many poems have the form of regulated verse: `verse`, and of held-out poems `verse_real`; `lines`, the
-    share of their lines that are two equal halves of five or seven characters, and `lines_real`.
+    """How many poems have the form of regulated verse: `verse`, of held-out poems `verse_real`, and the first
+    divided by the second, `verse_of_real`; `lines`, the share of their lines that are two equal halves of five or
+    seven characters, and `lines_real`.
 
     Args:
         n: poems of each kind.
@@ -108,9 +110,11 @@ class RegulatedVerse:
         chosen = torch.randperm(len(real), generator=trial.rng())[: self.n]
         ours = [poem.split("\n\n")[0] for poem in written]
         theirs = real[chosen].to_strings()
+        verse, real_verse = (sum(map(is_regulated, poems)) / len(poems) for poems in (ours, theirs))
         return {
-            "verse": sum(map(is_regulated, ours)) / len(ours),
-            "verse_real": sum(map(is_regulated, theirs)) / len(theirs),
+            "verse": verse,
+            "verse_real": real_verse,
+            "verse_of_real": verse / real_verse if real_verse else math.nan,
             "lines": regular_lines(ours),
             "lines_real": regular_lines(theirs),
         }
