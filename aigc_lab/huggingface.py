@@ -14,9 +14,11 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 from torch import Tensor
 
+from aigc_lab.data.chat import ChatFormat
 from aigc_lab.data.tokens import Bytes, Characters, Subwords, Tokenizer, byte_alphabet
 from aigc_lab.errors import UserError
 from aigc_lab.generators import Autoregressive, load
+from aigc_lab.hub import without_bars
 from aigc_lab.nets.attention import ROTARY_BASE
 from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.nets.transformer import Transformer
@@ -47,23 +49,31 @@ START = ("<|endoftext|>", "<|start|>", "<|aigc_lab|>")
 """What the start symbol is called: the first of them that the tokenizer has no symbol for."""
 
 
-def to_tokenizers(tokenizer: Tokenizer) -> tuple[tokenizers.Tokenizer, str]:
-    """The library's tokenizer of the same symbols, which puts the start symbol before every text, and its name for
-    that symbol.
+def to_tokenizers(tokenizer: Tokenizer, *, begin: int, end: int) -> tuple[tokenizers.Tokenizer, str, str]:
+    """The library's tokenizer of the same symbols, which puts the symbol `begin` before every text, and its names
+    for that symbol and for `end`.
 
     Raises:
         ValueError: the numbers of the symbols leave gaps, or they have all names of the start symbol.
     """
     found = LIBRARY[type(tokenizer)](tokenizer)
-    name = next((name for name in START if found.token_to_id(name) is None), None)
+    first, last = _name(found, begin), _name(found, end)
+    found.post_processor = processors.TemplateProcessing(single=[first, "$A"], special_tokens=[(first, begin)])
+    return found, first, last
+
+
+def _name(library: tokenizers.Tokenizer, number: int) -> str:
+    """What the library calls a symbol; one that it does not know is added to it, and those it lacks before."""
+    if (known := library.id_to_token(number)) is not None:
+        return known
+    size, largest = library.get_vocab_size(), max(library.get_vocab().values())
+    if largest >= size:
+        raise ValueError(f"the tokenizer leaves out numbers: {size} symbols up to {largest}")
+    name = next((name for name in START if library.token_to_id(name) is None), None)
     if name is None:
         raise ValueError(f"the tokenizer has symbols {', '.join(START)} of its own")
-    found.add_special_tokens([name])
-    start = found.token_to_id(name)
-    if start != tokenizer.vocab_size:
-        raise ValueError(f"the tokenizer leaves out numbers: {found.get_vocab_size() - 1} symbols below {start}")
-    found.post_processor = processors.TemplateProcessing(single=f"{name} $A", special_tokens=[(name, start)])
-    return found, name
+    library.add_special_tokens([*(f"<|{i}|>" for i in range(size, number)), name])
+    return name
 
 
 def _of_bytes(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
@@ -106,27 +116,33 @@ def export(run: Run, folder: Path) -> None:
     generator = load(run.path)
     if not isinstance(generator, Autoregressive) or generator.spec.tokenizer is None:
         raise UserError(f"{run.path}: is no language model of texts; only those can be exported")
+    network = generator.network
+    begin = network.begin if isinstance(network, Pretrained) else network.start
+    end = network.end if isinstance(network, Pretrained) else network.start
     try:
-        model, library, (begin, end) = _parts(generator.network, generator.spec.tokenizer)
+        model = _model(network)
+        library, first, last = to_tokenizers(generator.spec.tokenizer, begin=begin, end=end)
     except ValueError as error:
         raise UserError(f"{run.path}: {error}") from None
     from transformers import PreTrainedTokenizerFast
 
+    chat = generator.spec.chat
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=library,
-        bos_token=begin,
-        eos_token=end,
-        model_max_length=generator.network.context,
+        bos_token=first,
+        eos_token=last,
+        model_max_length=network.context,
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.chat_template = generator.spec.chat and generator.spec.chat.template
+    tokenizer.chat_template = chat and _begun(chat)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise UserError(f"--to {folder}: cannot be written: {error.strerror}") from None
     try:
-        model.save_pretrained(staging)
+        with without_bars():
+            model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
         staging.chmod(0o755)
         staging.rename(folder)
@@ -134,24 +150,26 @@ def export(run: Run, folder: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _parts(
-    network: Transformer | Pretrained, tokenizer: Tokenizer
-) -> tuple[Any, tokenizers.Tokenizer, tuple[str | None, str | None]]:
-    """The model and the tokenizer in the library's terms, and what it calls the symbols that begin and end a text.
+def _begun(chat: ChatFormat) -> str:
+    """The template, writing the symbol that begins a text: the lab puts it there anyway."""
+    writes = "bos_token" in chat.template or (chat.begin and chat.begin in chat.template)
+    return chat.template if writes else "{{ bos_token }}" + chat.template
+
+
+def _model(network: Transformer | Pretrained) -> Any:
+    """The model in the library's terms.
 
     Raises:
-        ValueError: no layout has them.
+        ValueError: no layout has it.
     """
     if isinstance(network, Pretrained):
-        library = LIBRARY[type(tokenizer)](tokenizer)
-        return network.model, library, (library.id_to_token(network.begin), library.id_to_token(network.end))
+        return network.model
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config, tensors = to_transformers(network)
-    library, start = to_tokenizers(tokenizer)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
     model.load_state_dict(tensors, strict=False)
-    return model, library, (start, start)
+    return model
 
 
 def _common(network: Transformer) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -16,6 +17,7 @@ from aigc_lab.data.splits import content_hash
 from aigc_lab.data.tokens import Bytes, Characters, Subwords, Tokenizer, nodes
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
+from aigc_lab.hub import TOKENIZER, folder_of
 from aigc_lab.types import VocabularySize
 
 
@@ -101,7 +103,7 @@ class HuggingFace:
 
     Args:
         path: a folder, or the id of a model in the local cache.
-        download: fetch the id from the hub when it is not there.
+        download: fetch the id from the hub first.
     """
 
     path: str
@@ -112,9 +114,10 @@ class HuggingFace:
         Raises:
             UserError: there is none of that name, or it is no tokenizer of the library `tokenizers`.
         """
-        file = Path(self.path, "tokenizer.json")
         try:
-            return Subwords(_plain(file.read_text(encoding="utf-8") if file.is_file() else self._converted()))
+            folder = self._folder
+            file = folder / "tokenizer.json"
+            return Subwords(_plain(file.read_text(encoding="utf-8") if file.is_file() else _converted(folder)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
@@ -128,39 +131,36 @@ class HuggingFace:
         Raises:
             UserError: its settings are damaged.
         """
-        folder = Path(self.path)
-        settings, beside = folder / "tokenizer_config.json", folder / "chat_template.jinja"
         try:
-            if folder.is_dir():
-                said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-                template = beside.read_text(encoding="utf-8") if beside.is_file() else said.get("chat_template")
-            else:
-                found = self._tokenizer()
-                said, template = {n: getattr(found, n) for n in ("bos_token", "eos_token")}, found.chat_template
+            folder = self._folder
+            settings, beside = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+            said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+            template = beside.read_text(encoding="utf-8") if beside.is_file() else said.get("chat_template")
             names = [said.get(name) or "" for name in ("bos_token", "eos_token")]
             begin, end = (name["content"] if isinstance(name, dict) else name for name in names)
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"data.tokenizer.path={self.path}: its settings are damaged ({error})") from None
         return ChatFormat(template, begin=begin, end=end) if isinstance(template, str) else None
 
-    def _converted(self) -> str:
-        """The library's JSON of a tokenizer in another format, or in the local cache."""
-        if Path(self.path).is_dir() and not any(Path(self.path).iterdir()):
-            raise OSError("the folder is empty")
-        return self._tokenizer().backend_tokenizer.to_str()
-
-    def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(
-            self.path, local_files_only=not self.download, trust_remote_code=False
-        )
+    @cached_property
+    def _folder(self) -> Path:
+        return folder_of(self.path, fetch=TOKENIZER if self.download else ())
 
 
-def of_folder(path: str) -> Subwords | None:
+def _converted(folder: Path) -> str:
+    """The library's JSON of a tokenizer in another format."""
+    if not any(folder.iterdir()):
+        raise OSError("the folder is empty")
+    from transformers import AutoTokenizer
+
+    found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return found.backend_tokenizer.to_str()
+
+
+def of_model(path: str) -> Subwords | None:
     """The tokenizer that stands beside a model of Hugging Face's kind; None where none can be read."""
-    file = Path(path, "tokenizer.json")
     try:
+        file = folder_of(path) / "tokenizer.json"
         return Subwords(_plain(file.read_text(encoding="utf-8"))) if file.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -214,4 +214,6 @@ def _plain(model: str) -> str:
             node["prepend_scheme"] = "never"
         if "normalizers" in node:
             node["normalizers"] = [n for n in node["normalizers"] if n["type"] != "Prepend"]
+        if "decoders" in node:  # what takes the added space away again
+            node["decoders"] = [n for n in node["decoders"] if n["type"] != "Strip"]
     return json.dumps(tree, ensure_ascii=False)

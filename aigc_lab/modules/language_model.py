@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aigc_lab.data.packing import IGNORED, Batch, Windows, inputs
-from aigc_lab.data.tokenizing import of_folder
+from aigc_lab.data.tokenizing import of_model
 from aigc_lab.generators import Autoregressive, PretrainedText, behind_start
+from aigc_lab.hub import WEIGHTS, folder_of
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.parallelize import shard_blocks
 from aigc_lab.modules.symbols import SymbolModel
@@ -67,14 +68,31 @@ class FineTuning(LanguageModel):
         path: a folder, or the id of a model in the local cache.
         lr: learning rate at the schedule's peak.
         adapters: train these, and leave the weights as they are; None: train all weights.
+        download: fetch the id from the hub first. Who opens the run finds it in the cache, or does not.
+
+    Raises:
+        ValueError: it is not there, does not fit the data, or has learnt other symbols than theirs.
     """
 
     can_shard: ClassVar[bool] = False
 
-    def __init__(self, *, path: str, lr: PositiveFloat, plan: Plan, adapters: LoRA | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        path: str,
+        lr: PositiveFloat,
+        plan: Plan,
+        adapters: LoRA | None = None,
+        download: bool = False,  # what runs were before they could choose
+    ) -> None:
         GenerativeModule.__init__(self, plan)
+        if download:
+            try:
+                folder_of(path, fetch=WEIGHTS)
+            except FileNotFoundError as error:
+                raise ValueError(f"model.path={path}: {error}") from None
         generator = PretrainedText(spec=plan.spec, path=path)
-        own = of_folder(path)
+        own = of_model(path)
         given = plan.spec.tokenizer
         if own is not None and given is not None and list(own.pieces) != list(given.pieces):
             raise ValueError(

@@ -1,5 +1,6 @@
 """Low-rank adapters: a network stays as it is and learns small corrections of its matrices."""
 
+import warnings
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -52,15 +53,12 @@ class LoRA:
             if not any(f".{name}".endswith(f".{target}") for name in layers):
                 known = sorted({name.rpartition(".")[2] for name in layers})
                 raise ValueError(f"adapters.targets: no layer is called {target}; there are: {', '.join(known)}")
-        inject_adapter_in_model(
-            LoraConfig(
-                r=self.rank,
-                lora_alpha=self.alpha,
-                lora_dropout=self.dropout,
-                target_modules=self.targets or layers,
-            ),
-            network,
+        config = LoraConfig(
+            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=self.targets or layers
         )
+        with warnings.catch_warnings():  # it sees by itself which layers keep their matrices transposed (GPT-2's)
+            warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
+            inject_adapter_in_model(config, network)
 
 
 def _layers(network: Transformer | Pretrained) -> list[str]:

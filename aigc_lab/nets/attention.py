@@ -100,6 +100,14 @@ def places(documents_BL: Tensor) -> Tensor:
     return index - (index * begins).cummax(1).values
 
 
+class HeadNorm(nn.RMSNorm):
+    """Unit RMS of each head, computed as precisely as its weight is stored: with autocast what it is given is not,
+    and torch's fused kernels take one precision only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
 class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017), with fewer heads of keys and values where asked for (grouped
     queries, Ainslie et al. 2023).
@@ -115,8 +123,8 @@ class Attention(nn.Module):
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_size = n_heads, n_kv_heads, width // n_heads
         self.qkv = nn.Linear(width, (n_heads + 2 * n_kv_heads) * self.head_size, bias=bias)
-        self.query_norm = nn.RMSNorm(self.head_size, eps=1e-6) if qk_norm else nn.Identity()
-        self.key_norm = nn.RMSNorm(self.head_size, eps=1e-6) if qk_norm else nn.Identity()
+        self.query_norm = HeadNorm(self.head_size, eps=1e-6) if qk_norm else nn.Identity()
+        self.key_norm = HeadNorm(self.head_size, eps=1e-6) if qk_norm else nn.Identity()
         self.project = nn.Linear(width, width, bias=bias)
 
     def forward(self, x: Tensor, rotation: Tensor | None, sight: Sight, past: Past | None = None) -> Tensor:
@@ -155,8 +163,8 @@ class CrossAttention(nn.Module):
         self.head_size = width // n_heads
         self.query = nn.Linear(width, width, bias=bias)
         self.kv = nn.Linear(width, 2 * n_kv_heads * self.head_size, bias=bias)
-        self.query_norm = nn.RMSNorm(self.head_size, eps=1e-6) if qk_norm else nn.Identity()
-        self.key_norm = nn.RMSNorm(self.head_size, eps=1e-6) if qk_norm else nn.Identity()
+        self.query_norm = HeadNorm(self.head_size, eps=1e-6) if qk_norm else nn.Identity()
+        self.key_norm = HeadNorm(self.head_size, eps=1e-6) if qk_norm else nn.Identity()
         self.project = nn.Linear(width, width, bias=bias)
 
     def read(self, source_BSC: Tensor, there_BS: Tensor) -> Source:

@@ -165,7 +165,8 @@ def sentencepiece() -> tokenizers.Tokenizer:
         models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
     )
     library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    library.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    library.decoder = decoders.Sequence(steps)
     return library
 
 
@@ -173,8 +174,10 @@ def test_a_sentencepiece_tokenizer_of_hugging_face(tmp_path: Path) -> None:
     found = saved(tmp_path, sentencepiece()).fit(CORPUS, None)
     symbols = found.encode(b"the cat")
     assert [found.pieces[i] for i in symbols.tolist()] == [b"t", b"h", b"e", b" cat"], "no space before the text"
+    kept = tokenizers.Tokenizer.from_str(found.model)
     for text in (*TEXTS, " two  spaces "):
         assert found.decode(found.encode(text.encode())).decode() == text
+        assert kept.decode(found.encode(text.encode()).tolist()) == text, "the library decodes it as the lab does"
     assert found.decode(found.encode(b"\xff\xfe cat")) == b"\xff\xfe cat"
 
 

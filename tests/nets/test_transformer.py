@@ -1,5 +1,6 @@
 import itertools
 import math
+import warnings
 
 import pytest
 import torch
@@ -52,6 +53,17 @@ def test_attention_is_softmax_of_scaled_scores(network: Transformer) -> None:
         scores = (qh @ kh.mT / 8**0.5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
         heads.append(scores.softmax(-1) @ v[:, :, h])
     torch.testing.assert_close(layer(x, angles, Sight(causal=True)), layer.project(torch.cat(heads, -1)))
+
+
+def test_queries_and_keys_are_normalised_by_the_fused_kernels_with_autocast(network: Transformer) -> None:
+    """Torch warns where it cannot use them."""
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
+            warnings.simplefilter("error")
+            assert network(torch.randint(7, (1, 12))).isfinite().all()
+    finally:
+        torch.set_warn_always(False)
 
 
 def test_rotary_scores_depend_on_the_distance_only() -> None:
