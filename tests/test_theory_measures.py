@@ -12,6 +12,7 @@ from aigc_lab.cli import main
 from aigc_lab.config.compose import Composer
 from aigc_lab.data.samples import Points
 from aigc_lab.errors import UserError
+from aigc_lab.evaluation.report import page
 from aigc_lab.generators import Implicit
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.minimax import exact, modes
@@ -47,6 +48,9 @@ def test_the_callback_logs_the_game_beside_its_optimum_and_its_floor(tmp_path: P
     drawn = {str(line.get_label()): list(line.get_ydata()) for line in figure.axes[0].get_lines()}
     assert drawn["V(D_t, G_t), held out"] == [rows[step, "minimax/value"] for step in (1, 3, 4)]
     assert drawn["C(G_t), of cells"] == [rows[step, "minimax/optimum"] for step in (1, 3, 4)]
+    charts = {chart.title: [(s.label, s.mark) for s in chart.series] for chart in page._curves(run)}
+    assert charts["minimax"] == [("value", 0), ("optimum", 1), ("floor", None)]
+    assert charts["optimum_error"] == [("minimax", 0)] and "value" not in charts
     run.metrics_path.write_text("step,metric,value\n")
     assert GameAtItsEnd(n=1000).figure([Seen("", Trial(0, run), {})]) is None
 

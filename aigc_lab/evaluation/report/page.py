@@ -44,6 +44,8 @@ SHEET_SIDE = 1024
 """Pixels at most, of the sheets of a run's progress."""
 LARGEST = 1e300
 """Of a curve: the span of an axis has to be a number too."""
+GAME = ("minimax/value", "minimax/optimum", "minimax/floor")
+"""What `aigc_lab.callbacks.MinimaxValue` logs, in nats."""
 N_MARKS = 8
 """Colours that the style sheet has, and as many dashes and markers; the next marks pair them otherwise."""
 
@@ -384,23 +386,31 @@ def _run_facts(run: Run, weights: str) -> dict[str, str | Markup]:
 
 
 def _selection(run: Run) -> Markup:
-    """Of which step and out of how many runs: what a reader has to know before a best number."""
+    """Of which step, out of how many runs and with settings chosen on what: what a reader has to know before a best
+    number."""
     siblings = sum(path.is_file() for path in run.path.parent.glob(f"[!.]*/{run.config_path.name}"))
-    return say("value.selection", n=siblings)
+    settings = run.config().selection
+    if settings is None:
+        return say("value.selection.unknown", n=siblings)
+    return say("value.selection", n=siblings, settings=visible(settings))
 
 
 def _curves(run: Run) -> list[Chart]:
-    """One chart per logged quantity; a line per stage (train, val). Values that no axis can hold are left out."""
+    """One chart per logged quantity; a line per stage (train, val). Values that no axis can hold are left out.
+
+    The value of a game, its optimum and its floor are one chart: what counts is the distances between them.
+    """
     stages: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for step, metric, value in read_metrics(run.metrics_path):
         stage, _, quantity = metric.rpartition("/")
+        chart, line = (stage, quantity) if metric in GAME else (quantity, stage)
         if abs(value) < LARGEST:
-            stages.setdefault(quantity, {}).setdefault(stage, []).append((step + 1, value))
+            stages.setdefault(chart, {}).setdefault(line, []).append((step + 1, value))
     charts = []
     for quantity, lines in stages.items():
         steps, values = ([p[i] for points in lines.values() for p in points] for i in (0, 1))
         series = [
-            Series(stage, points, i % N_MARKS, note=f"{points[-1][1]:.4g}")
+            Series(stage, points, None if stage == "floor" else i % N_MARKS, note=f"{points[-1][1]:.4g}")
             for i, (stage, points) in enumerate(lines.items())
         ]
         axes = Axis(0, max(steps), form="{:.0f}".format), Axis.around(values)
