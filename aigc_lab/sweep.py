@@ -55,7 +55,7 @@ def sweep(composer: Composer, overrides: Sequence[str], config_dir: str | None) 
 
 def sweep_id(config: Config) -> str:
     """A run's name within sweeps: a hash of everything that shapes its result."""
-    shaping = config.model_dump(exclude={"paths", "launcher", "run_id", "name", "tags", "claims"})
+    shaping = config.model_dump(exclude={"paths", "launcher", "run_id", "name", "tags", "selection", "claims"})
     return f"sweep-{sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]}"
 
 

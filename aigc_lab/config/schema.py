@@ -195,6 +195,8 @@ class Config(Section):
     logger: dict[str, dict[str, Any]]
     callbacks: dict[str, dict[str, Any]]
     launcher: dict[str, Any]
+    selection: Annotated[str, StringConstraints(pattern=r"^[^\n]+$")] | None = None
+    """What rates, steps and the like were chosen on, out of how many trials: one line beside a run's scores."""
     claims: Claims | None = None
     """Of an experiment with claims; runs do not keep them."""
 

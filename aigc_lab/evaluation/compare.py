@@ -62,12 +62,14 @@ class Row:
         name: `<experiment>/<id>` or `control:<name>`.
         label: the same, as short as the table allows.
         likelihood: of the held-out items, where it is known.
+        selection: what the run's settings were chosen on, where its configuration says so.
     """
 
     name: str
     label: str
     scores: Mapping[str, Score]
     likelihood: LogLikelihood | None = None
+    selection: str | None = None
 
     @property
     def is_control(self) -> bool:
@@ -228,6 +230,7 @@ class Table:
                     "flags": [flag.text for flag in self.flags.get(row.name, [])],
                     "rank": asdict(self.ranks[row.name]) if row.name in self.ranks else None,
                     "differences": {m: asdict(d) for m, d in self.differences.get(row.name, {}).items()},
+                    "selection": row.selection,
                     "pace": asdict(row.pace) if row.pace else None,
                     "scores": [score.to_json() for score in row.scores.values()],
                 }
@@ -254,7 +257,9 @@ def tables(evaluated: Sequence[Evaluated], *, baseline: str | None = None) -> li
         for subject in subjects:
             experiment = subject.name.rpartition("/")[0]
             label = experiment if experiments[experiment] == 1 else subject.name
-            rows[subject.name] = Row(subject.name, label, _by_metric(subject.result.scores), subject.likelihood)
+            selection = subject.run.config().selection if subject.run else None
+            scores = _by_metric(subject.result.scores)
+            rows[subject.name] = Row(subject.name, label, scores, subject.likelihood, selection)
         found.append(_table([*rows.values(), *_controls(harness)], rows.get(baseline or "")))
     if baseline and not any(table.differences for table in found):
         raise UserError(f"--baseline: {baseline} shares its data and protocol with no other run")

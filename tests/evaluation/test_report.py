@@ -36,6 +36,7 @@ from aigc_lab.run import Run
 from aigc_lab.scores import Score
 
 HOSTILE = '</pre></script><script>boom(1)</script><img src=x onerror=boom(2)>" onerror="boom(3)'
+SELECTION = "lr of 3 on seed 9"
 FRONTIER = [(0.0, 1.0), (0.5, 0.8), (0.8, 0.5), (1.0, 0.0)]
 
 
@@ -129,7 +130,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> list[Evaluated]:
         ("image/vae/first", digits, images, 0.4, "vae"),
         (f"text/{HOSTILE}/1", prose, texts, 0.6, "transformer"),
     ):
-        config = Composer().train([f"data={'pydoc' if model == 'transformer' else 'digits'}", f"model={model}"])
+        overrides = [f"data={'pydoc' if model == 'transformer' else 'digits'}", f"model={model}"]
+        overrides += [f"selection='{SELECTION}'"] if model == "gan" else []
+        config = Composer().train(overrides)
         folder = tmp_path_factory.mktemp("runs") / "first"
         run = Run.create(folder, config, ["aigc", "train", "logger.wandb.api_key=hunter2"])
         for sibling, text in {"damaged": "name: [", ".half": "name: x"}.items():
@@ -205,9 +208,14 @@ def test_secrets_are_not_shown(html: str) -> None:
     ]
 
 
-def test_a_card_says_of_how_many_runs_its_own_is_one(html: str) -> None:
+def test_a_card_says_of_how_many_runs_its_own_is_one_and_what_its_settings_were_chosen_on(
+    html: str, found: list[Table]
+) -> None:
     """Half-created runs do not count, one whose configuration cannot be read does."""
     assert Outline(html).text.count("one of 2 run(s)") == 3
+    assert Outline(html).text.count(f"settings: {SELECTION}") == 1
+    assert Outline(html).text.count("what its settings were chosen on is not said") == 2
+    assert [row["selection"] for row in found[0].to_json()["rows"]][:3] == [SELECTION, None, None]
 
 
 def test_the_progress_of_a_run_is_its_first_its_middle_and_its_last_sheet(html: str) -> None:

@@ -386,8 +386,7 @@ def _run_facts(run: Run, weights: str) -> dict[str, str | Markup]:
 
 
 def _selection(run: Run) -> Markup:
-    """Of which step, out of how many runs and with settings chosen on what: what a reader has to know before a best
-    number."""
+    """Of which step, out of how many runs, with settings chosen on what: to be known before a best number."""
     siblings = sum(path.is_file() for path in run.path.parent.glob(f"[!.]*/{run.config_path.name}"))
     settings = run.config().selection
     if settings is None:
