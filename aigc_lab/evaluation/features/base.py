@@ -15,6 +15,7 @@ from aigc_lab.data.samples import Samples
 from aigc_lab.data.splits import content_hash
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
+from aigc_lab.hub import folder_of, without_bars
 
 
 class Judge(Protocol):
@@ -105,15 +106,15 @@ def from_disk(kind: Any, model: str) -> Any:
         UserError: it is not there, or of another kind.
     """
     try:
+        folder = folder_of(model)
         if not hasattr(kind, "config_class") and "Tokenizer" in kind.__name__:
-            return kind.from_pretrained(model, local_files_only=True)
-        loaded, report = kind.from_pretrained(
-            model, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
+            return kind.from_pretrained(folder, local_files_only=True)
+        with without_bars():
+            loaded, report = kind.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(": ")
-        if not Path(model).exists():
-            reason = "no such folder, and no such id in the local cache"
         raise UserError(
             f"cannot load {model} from the disk ({reason}); give a folder that holds its "
             "config.json and model.safetensors, or download it into the local cache first"
