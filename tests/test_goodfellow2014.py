@@ -16,7 +16,9 @@ from aigc_lab.generators import LATENTS, Implicit, load
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.minimax import parzen
 from aigc_lab.modules.gan import GAN, SimultaneousGAN
-from aigc_lab.reproduce.measures import ParzenWindow, SharedHarness, Trial
+from aigc_lab.pictures import sheet
+from aigc_lab.reproduce.measures import ParzenWindow, SharedHarness
+from aigc_lab.reproduce.trial import Seen, Trial
 from aigc_lab.run import Run
 
 TINY_2014 = [
@@ -151,5 +153,10 @@ def test_distances_on_the_shared_harness(trained: dict[str, Path]) -> None:
     found = SharedHarness(protocol="quick", n=100)(trial)
     assert found["frechet"] > found["frechet_floor"] > 0 and 0 <= found["precision"] <= 1
     assert SharedHarness(protocol="quick", n=100)(trial) == found
+    figure = SharedHarness(protocol="quick", n=100).figure([Seen("a", trial, found), Seen("b", trial, found)])
+    drawn = [np.asarray(axes.get_images()[0].get_array()) for axes in figure.axes]
+    row = sheet(trial.generator.sample(12, rng=trial.rng()), columns=12)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["a seed 0", "b seed 0"]
+    assert (drawn[0] == np.asarray(row)).all() and (drawn[1] == drawn[0]).all()
     with pytest.raises(UserError, match="n=500 of 450 held-out items"):
         SharedHarness(protocol="quick", n=500)(trial)
