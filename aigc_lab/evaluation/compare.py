@@ -21,6 +21,9 @@ from aigc_lab.scores import Score
 
 RESAMPLES = 2000
 
+MANY = 0.1
+"""Share of memorised samples from which on a generator is said to copy."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -343,6 +346,24 @@ def _beats(score: Score, floor: Score) -> bool:
     return {"lower": below, "higher": above, "match": False}[METRICS[score.metric].direction]
 
 
+def _exceeds(score: Score, other: Score) -> bool:
+    """Whether a score is higher by more than both intervals allow."""
+    found, real = score.estimate, other.estimate
+    return found is not None and real is not None and found.low > real.high
+
+
+def _copies(row: Row, oracle: Row) -> bool:
+    """Whether many samples are memorised, and this is not for crowding where data are dense: blurred or typical
+    samples are near to training images too. A mixture at their places explains fresh data well or loses modes; one
+    at copies narrows to single points (FLD). A long run of bytes in common with the training text is a copy."""
+    memorised = row.scores["memorised"]
+    many = memorised.low is not None and memorised.low > MANY and _exceeds(memorised, oracle.scores["memorised"])
+    return many and (
+        memorised.modality == "text"
+        or _exceeds(row.scores["feature_likelihood"], oracle.scores["feature_likelihood"])
+    )
+
+
 def _flags(row: Row, oracle: Row) -> list[Flag]:
     if row.name == oracle.name:
         return []
@@ -354,15 +375,17 @@ def _flags(row: Row, oracle: Row) -> list[Flag]:
         and (real := oracle.scores[name].estimate)
         and found.high < real.low
     }
-    memorised, expected = row.scores["memorised"].estimate, oracle.scores["memorised"].estimate
-    if memorised and expected and memorised.low > expected.high:
+    memorised = row.scores["memorised"]
+    if nearer and _copies(row, oracle):
+        text = f"copies training data: {_titled(nearer)}; real data in brackets"
+        flags.append(Flag("flag.copies", {}, text, nearer))
+    elif "data_copying" in nearer:  # low authenticity alone says that samples crowd in one place, wherever it is
+        text = f"crowds nearer to training data than fresh data does: {_titled(nearer)}; real data in brackets"
+        flags.append(Flag("flag.crowds", {}, text, nearer))
+    if _exceeds(memorised, oracle.scores["memorised"]):
         share = f"{memorised.value:.0%}"
         text = f"nearer to training items than held-out data is: {share} of the samples"
         flags.append(Flag("flag.memorised", {"share": share}, text))
-    # samples that crowd in one place are rarely authentic, and no copies: that alone accuses nobody
-    if nearer and (flags or "data_copying" in nearer):
-        text = f"copies training data: {_titled(nearer)}; real data in brackets"
-        flags.insert(0, Flag("flag.copies", {}, text, nearer))
     if better := {m: "" for m in METRICS if _beats(row.scores[m], oracle.scores[m])}:
         text = f"scores better than fresh real data in {_titled(better)}: read with care"
         flags.append(Flag("flag.better", {}, text, better))

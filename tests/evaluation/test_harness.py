@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from aigc_lab.evaluation.controls import CONTROLS, Noise
 from aigc_lab.evaluation.drawn import Drawn, Spent
 from aigc_lab.evaluation.harness import Harness
 from aigc_lab.generators import Cost, LogLikelihood
+from aigc_lab.scores import Score
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +101,27 @@ def test_no_gap_is_closed_where_useless_samples_score_like_real_ones(harness: Ha
 
 
 def test_who_is_accused_of_copying(harness: Harness) -> None:
-    """Not babble that crowds in one place, which is rarely `authentic`; copies are, even disturbed ones."""
+    """Copies are, even disturbed ones. Not babble that crowds in one place, which is rarely `authentic`, nor what
+    crowds where data are dense: a law shrunk by two fifths in 64 dimensions has 77 % of its samples memorised, by
+    distance, and FLD finds no single points. Nor blurred pictures of what is held out."""
     rows = {row.name.removeprefix("control:"): row for row in control_table(harness).rows}
-    oracle = rows["oracle"]
+    oracle, copycat = rows["oracle"].scores, rows["copycat"].scores
 
-    def accused(row: Row) -> bool:
-        return any(flag.key == "flag.copies" for flag in _flags(row, oracle))
+    def said(scores: Mapping[str, Score]) -> set[str]:
+        return {flag.key for flag in _flags(Row("run", "run", scores), rows["oracle"])} - {"flag.better"}
 
-    assert {name for name, row in rows.items() if accused(row)} == {"copycat", "noisy_copycat"}
-    crowded = {**rows["noise"].scores, "authenticity": rows["copycat"].scores["authenticity"]}
-    assert not accused(Row("run", "run", crowded))
+    accused = {name for name, row in rows.items() if "flag.copies" in said(row.scores)}
+    assert accused == {"copycat", "noisy_copycat"}
+    assert said({**rows["noise"].scores, "authenticity": copycat["authenticity"]}) == set()
+    dense = {**copycat, "feature_likelihood": oracle["feature_likelihood"]}
+    assert said(dense) == {"flag.crowds", "flag.memorised"}
+    images, labels = harness.held_out, harness.dataset.labels("held_out")
+    means = torch.stack([images.pixels[labels == label].float().mean(0) for label in range(10)])
+    blurred = (0.7 * images.pixels + 0.3 * means[labels]).round().to(torch.uint8)
+    drawn = Drawn(Images(blurred, images.levels), None, Cost(1, 1, 64), Spent(0.01))
+    assert said({s.metric: s for s in harness.score(drawn, run="x", kind="x", weights="").scores}) == {
+        "flag.crowds"
+    }
 
 
 def test_a_table_says_where_held_out_data_is_not_as_the_training_data_is(harness: Harness) -> None:

@@ -346,9 +346,9 @@ def test_what_is_to_match_real_data_is_sorted_by_how_far_from_it_it_is(found: li
 
 
 def test_flags_name_metrics_in_both_languages(found: list[Table]) -> None:
-    copies = found[0].flags["image/gan/first"][0]
-    assert copies.key == "flag.copies" and "authentic 0.90 (1.00)" in copies.text
-    assert "原创率 0.90 (1.00)" in flag_in_words(copies)
+    crowds = found[0].flags["image/gan/first"][0]
+    assert crowds.key == "flag.crowds" and "authentic 0.90 (1.00)" in crowds.text
+    assert "原创率 0.90 (1.00)" in flag_in_words(crowds)
 
 
 def test_no_two_of_many_runs_have_one_mark(evaluated: list[Evaluated]) -> None:
