@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from laws import gaussian
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics import divergence_frontier, frontier_integral, mauve, mauve_of_histograms
+from aigc_lab.evaluation.metrics import (
+    divergence_frontier,
+    frontier,
+    frontier_integral,
+    mauve,
+    mauve_of_histograms,
+)
 
 
 def histogram(*values: float) -> Tensor:
@@ -73,6 +79,16 @@ def test_mauve_of_identical_and_of_disjoint_samples() -> None:
     assert far.frontier_integral.value == pytest.approx(1)
     assert mauve(x, x).mauve.value == pytest.approx(1)
     assert far.frontier.shape == (27, 2)
+
+
+def test_mauve_is_a_mean_over_k_means_and_its_interval_holds_their_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of five k-means tell the two sets apart, three do not: the mean of 0, 1, 0, 1 and 0 is .4 ± .24."""
+    blind, sharp = torch.arange(200) % 2, torch.arange(200) // 100
+    monkeypatch.setattr(frontier, "_quantise", lambda points, n_cells, seed: sharp if seed % 2 else blind)
+    found = mauve(gaussian(100, 2), gaussian(100, 2, 1), n_cells=2)
+    assert found.mauve.value == pytest.approx((3 + 2 * 0.004072) / 5, abs=1e-6)
+    assert found.frontier_integral.value == pytest.approx(0.4)
+    assert found.frontier_integral.high == pytest.approx(0.4 + 1.96 * 0.245, abs=0.01)
 
 
 def test_mauve_falls_with_the_damage() -> None:
