@@ -77,7 +77,11 @@ def to_gif(figures: Sequence[Figure], *, seconds: float = 8.0, rest: float = 2.0
 def _palette(frames: Sequence[Image.Image]) -> Image.Image:
     """An image whose palette has a colour near each of the frames', so that no tint turns into another."""
     strip = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames]))
-    return strip.quantize(N_COLOURS, method=Image.Quantize.MAXCOVERAGE)
+    palette = strip.quantize(N_COLOURS, method=Image.Quantize.MAXCOVERAGE)
+    colours = np.array(palette.getpalette()).reshape(-1, 3)
+    colours[colours.sum(1).argmax()] = 255  # paper is white
+    palette.putpalette(colours.flatten().tolist())
+    return palette
 
 
 def _in(palette: Image.Image, frame: Image.Image) -> Image.Image:

@@ -95,6 +95,6 @@ def played_games(games: Mapping[str, Sequence[Game]]) -> Figure:
 
 def _draw_game(axes: Axes, game: Game) -> None:
     steps, values, optima = zip(*game, strict=True)
-    axes.plot(steps, optima, color=EXACT, ls="--", lw=1.2, label="C(G_t), of cells")
-    axes.plot(steps, values, color=DISCRIMINATOR, lw=1.4, label="V(D_t, G_t), held out")
+    axes.plot(steps, optima, ".--", ms=4, color=EXACT, lw=1.2, label="C(G_t), of cells")
+    axes.plot(steps, values, ".-", ms=4, color=DISCRIMINATOR, lw=1.4, label="V(D_t, G_t), held out")
     axes.fill_between(steps, values, optima, color=GENERATED, alpha=0.18, lw=0, label="gap")
