@@ -3,8 +3,10 @@
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from torch.nn import functional as F
@@ -201,6 +203,41 @@ def test_weights_that_are_not_there_get_one_line(
     assert "\n" not in str(answer.value)
 
 
+def test_an_id_is_fetched_where_that_is_asked_for_and_only_there(
+    sentences: TextFile, digits: Digits, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub is a folder here; what was fetched is what lies there, whoever asks for it."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    save_gpt2(folder / "fetched")
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    Dinov2Model(Dinov2Config(**small, mlp_ratio=2, image_size=28, patch_size=14)).save_pretrained(folder / "seen")
+    fetched: list[str] = []
+
+    def fetch(repo_id: str, *, allow_patterns: list[str]) -> str:
+        fetched.append(f"{repo_id} {allow_patterns[-1]}")
+        return str(folder / repo_id.removeprefix("lab/"))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    asked = CausalLM(model="lab/fetched", dim=4, fit_on=50, seed=0, download=True)
+    known = CausalLM(model=str(folder / "fetched"), dim=4, fit_on=50, seed=0)
+    assert asked.fit(sentences, tmp_path).judge is not None
+    assert repr(asked) == repr(replace(asked, download=False)), "its hash does not know how it came here"
+    assert DINOv2(model="lab/seen", size=28, download=True).fit(digits, tmp_path).name == "seen@28"
+    assert fetched == ["lab/fetched *.model", "lab/fetched model*.safetensors", "lab/seen model*.safetensors"]
+    known.fit(sentences, tmp_path)
+    with pytest.raises(UserError, match=r"cannot load lab/seen .*no such id in the local cache.*download=true"):
+        DINOv2(model="lab/seen", size=28).fit(digits, tmp_path)
+    assert len(fetched) == 3
+
+    def fail(repo_id: str, *, allow_patterns: list[str]) -> str:
+        raise ConnectionError("no route\nto the hub")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(UserError, match=r"^cannot load lab/seen \(cannot be fetched from the hub: no route\);"):
+        DINOv2(model="lab/seen", size=28, download=True).fit(digits, tmp_path)
+
+
 def test_a_file_that_would_execute_something_is_not_inception(digits: Digits, tmp_path: Path) -> None:
     pytest.importorskip("torch_fidelity")
     marker = tmp_path / "executed"
@@ -225,8 +262,13 @@ def test_inception_of_random_weights(digits: Digits, tmp_path: Path, monkeypatch
         patched.setattr(theirs.FeatureExtractorInceptionV3, "to", lambda self, dtype: self)
         shapes = theirs.FeatureExtractorInceptionV3("inception", ["2048"], "none").state_dict()
     state = {name: torch.rand(t.shape).to(t.dtype) * 0.05 for name, t in shapes.items()}
-    torch.save(state, tmp_path / "inception.pth")
-    found = InceptionV3(weights=str(tmp_path / "inception.pth")).fit(digits, tmp_path)
+
+    def fetch(url: str, path: str, *, hash_prefix: str, progress: bool) -> None:
+        assert url.endswith(f"{hash_prefix}.pth") and hash_prefix == "6726825d"
+        torch.save(state, path)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    found = InceptionV3(weights=str(tmp_path / "new/inception.pth"), download=True).fit(digits, tmp_path)
     points = found(digits.real("held_out")[:2])
     assert points.shape == (2, 2048) and found.classify is not None
     assert found.classify(points).sum(1).tolist() == pytest.approx([1, 1])

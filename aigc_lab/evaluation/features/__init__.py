@@ -1,7 +1,8 @@
 """Feature extractors: what turns images and texts into the vectors that metrics compare.
 
 An extractor is configured without data, fitted once to a training split, and then a pure function with a
-content hash that stands in every score. All work offline; pretrained ones need their weights on the disk.
+content hash that stands in every score. All work offline; pretrained ones need their weights on the disk, and
+fetch them where `download` asks for it.
 """
 
 from aigc_lab.evaluation.features.base import Extractor, Features, Judge

@@ -15,7 +15,7 @@ from aigc_lab.data.samples import Samples
 from aigc_lab.data.splits import content_hash
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
-from aigc_lab.hub import folder_of, without_bars
+from aigc_lab.hub import TOKENIZER, WEIGHTS, folder_of, without_bars
 
 
 class Judge(Protocol):
@@ -97,17 +97,20 @@ def fastest_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def from_disk(kind: Any, model: str) -> Any:
+def from_disk(kind: Any, model: str, *, download: bool) -> Any:
     """A model or tokenizer of `transformers` from a folder or the local cache, in float32 and evaluation mode.
 
-    Only safetensors are read, and no code that comes with a model is run.
+    With `download` an id is brought into the cache first. Only safetensors are read, and no code that comes with a
+    model is run.
 
     Raises:
         UserError: it is not there, or of another kind.
     """
+    is_tokenizer = not hasattr(kind, "config_class") and "Tokenizer" in kind.__name__
+    patterns = TOKENIZER if is_tokenizer else WEIGHTS
     try:
-        folder = folder_of(model)
-        if not hasattr(kind, "config_class") and "Tokenizer" in kind.__name__:
+        folder = folder_of(model, fetch=patterns if download else ())
+        if is_tokenizer:
             return kind.from_pretrained(folder, local_files_only=True)
         with without_bars():
             loaded, report = kind.from_pretrained(
@@ -116,8 +119,8 @@ def from_disk(kind: Any, model: str) -> Any:
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(": ")
         raise UserError(
-            f"cannot load {model} from the disk ({reason}); give a folder that holds its "
-            "config.json and model.safetensors, or download it into the local cache first"
+            f"cannot load {model} ({reason}); give a folder that holds its config.json and model.safetensors, "
+            "or an id (download=true fetches it)"
         ) from None
     if report["missing_keys"]:
         raise UserError(f"{model} is no {kind.__name__}: it lacks most of its weights")

@@ -5,7 +5,7 @@ were made does not.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -139,23 +139,25 @@ class CausalLM:
         dim: number of principal components.
         fit_on: training passages to compute them from, at most.
         seed: of the choice of these.
+        download: bring the id into the local cache first.
     """
 
     model: str
     dim: PositiveInt
     fit_on: PositiveInt
     seed: NonNegativeInt
+    download: bool = field(default=False, repr=False)  # how it came here is no part of what it is
 
     def fit(self, dataset: Dataset, cache_dir: Path) -> Features:
         """Load it; nothing but the components is learned.
 
         Raises:
-            UserError: it is not on the disk, or has no symbol that begins a text.
+            UserError: it is not there, or has no symbol that begins a text.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        tokenizer: Any = from_disk(AutoTokenizer, self.model)
-        model = from_disk(AutoModelForCausalLM, self.model).to(fastest_device())
+        tokenizer: Any = from_disk(AutoTokenizer, self.model, download=self.download)
+        model = from_disk(AutoModelForCausalLM, self.model, download=self.download).to(fastest_device())
         start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         if start is None:
             raise UserError(f"{self.model} has no symbol that begins a text")

@@ -1,4 +1,4 @@
-"""Images as large pretrained networks see them. Their weights must be on the disk: nothing is downloaded.
+"""Images as large pretrained networks see them. Nothing is downloaded that was not asked for.
 
 All get the same 8-bit pixels (`images.resized`): values differ in the third digit from those of pipelines that
 resize without antialiasing, so compare within this table, not with published ones.
@@ -30,9 +30,11 @@ class InceptionV3:
 
     Args:
         weights: that file.
+        download: fetch it from where torch-fidelity has it, where there is no such file.
     """
 
     weights: str
+    download: bool = False
 
     def fit(self, dataset: Dataset, cache_dir: Path) -> Features:
         """Load it; nothing is learned.
@@ -41,12 +43,19 @@ class InceptionV3:
             UserError: torch-fidelity is not installed, or the file is missing or of something else.
         """
         try:
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+            from torch_fidelity.feature_extractor_inceptionv3 import (
+                URL_INCEPTION_V3,
+                FeatureExtractorInceptionV3,
+            )
         except ImportError:
             raise UserError("InceptionV3 needs the package torch-fidelity") from None
         path = Path(self.weights).expanduser()
+        if not path.is_file() and self.download:
+            _fetch(URL_INCEPTION_V3, path)
         if not path.is_file():
-            raise UserError(f"no file {path}; InceptionV3 needs torch-fidelity's Inception weights")
+            raise UserError(
+                f"no file {path}; InceptionV3 needs torch-fidelity's weights (download=true fetches them)"
+            )
         try:
             torch.load(path, weights_only=True)  # torch-fidelity's own load would execute what a file says
             network = FeatureExtractorInceptionV3("inception", ["2048"], str(path))
@@ -73,20 +82,22 @@ class DINOv2:
     Args:
         model: a folder, or the id of a model in the local cache.
         size: side of the images that it sees, in pixels.
+        download: bring the id into the local cache first.
     """
 
     model: str
     size: PositiveInt
+    download: bool = False
 
     def fit(self, dataset: Dataset, cache_dir: Path) -> Features:
         """Load it; nothing is learned.
 
         Raises:
-            UserError: it is not on the disk.
+            UserError: it is not there.
         """
         from transformers import Dinov2Model
 
-        network = from_disk(Dinov2Model, self.model).to(fastest_device())
+        network = from_disk(Dinov2Model, self.model, download=self.download).to(fastest_device())
 
         def embed(pixels: Tensor) -> Tensor:
             return network(pixel_values=_standardised(pixels, *IMAGENET)).last_hidden_state[:, 0]
@@ -102,25 +113,40 @@ class CLIP:
 
     Args:
         model: a folder, or the id of a model in the local cache.
+        download: bring the id into the local cache first.
     """
 
     model: str
+    download: bool = False
 
     def fit(self, dataset: Dataset, cache_dir: Path) -> Features:
         """Load it; nothing is learned.
 
         Raises:
-            UserError: it is not on the disk.
+            UserError: it is not there.
         """
         from transformers import CLIPVisionModelWithProjection
 
-        network = from_disk(CLIPVisionModelWithProjection, self.model).to(fastest_device())
+        network = from_disk(CLIPVisionModelWithProjection, self.model, download=self.download).to(fastest_device())
 
         def embed(pixels: Tensor) -> Tensor:
             return network(pixel_values=_standardised(pixels, *CLIPS_OWN)).image_embeds
 
         extract = _extractor(embed, network, network.config.image_size)
         return Features(Path(self.model).name, hash_of(network), extract)
+
+
+def _fetch(url: str, path: Path) -> None:
+    """A file whose name ends in the beginning of its SHA-256.
+
+    Raises:
+        UserError: it cannot be fetched.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=url.rpartition("-")[2][:8], progress=False)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"cannot fetch {url}: {str(error).splitlines()[0]}") from None
 
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
