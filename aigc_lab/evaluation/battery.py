@@ -41,6 +41,7 @@ class Evidence:
         asked: the class that each sample was to be of, int64 [n]; None where none was asked for.
         likelihood: of the held-out items; None where the generator has none.
         reading: None where the samples are no texts, or a control has features only.
+        clip: whether the features are CLIP's.
     """
 
     reference: Tensor
@@ -53,6 +54,7 @@ class Evidence:
     asked: Tensor | None
     likelihood: LogLikelihood | None
     reading: Reading | None
+    clip: bool = False
 
     @cached_property
     def manifold(self) -> Manifold:
@@ -225,6 +227,14 @@ METRICS: Mapping[str, Metric] = {
             measure=lambda e: metrics.kernel_distance(e.reference, e.generated),
             null=_always(0),
             unbiased=True,
+        ),
+        Metric(
+            name="cmmd",
+            title="CMMD",
+            group="distance",
+            direction="lower",
+            measure=lambda e: metrics.cmmd(e.reference, e.generated) if e.clip else None,
+            null=_always(0),
         ),
         Metric(
             name="mmd",

@@ -273,6 +273,7 @@ class Harness:
             asked=drawn.asked,
             likelihood=drawn.likelihood,
             reading=self._reading(drawn),
+            clip=self.features.clip,
         )
 
     def _feature_likelihood(self, known: Tensor, fresh: Tensor) -> FeatureLikelihood:
@@ -333,6 +334,7 @@ class Harness:
             asked=None,
             likelihood=None,
             reading=None,
+            clip=self.features.clip,
         )
         return evidence, Cost(0, 0, 0), Spent(0.0)
 

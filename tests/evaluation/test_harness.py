@@ -11,6 +11,7 @@ from aigc_lab.config.compose import Composer
 from aigc_lab.data.images import Digits
 from aigc_lab.data.samples import Images, Texts
 from aigc_lab.errors import UserError
+from aigc_lab.evaluation import metrics
 from aigc_lab.evaluation.battery import METRICS, gap_closed
 from aigc_lab.evaluation.compare import Row, Table, _flags, control_table
 from aigc_lab.evaluation.completions import Completion
@@ -66,6 +67,14 @@ def test_a_control_is_scored_by_the_code_that_scores_models(harness: Harness) ->
     again = harness.score(drawn, run="x", kind="x", weights="").scores
     for mine, control in zip(again, harness.controls["baseline"], strict=True):
         assert (mine.value, mine.low, mine.high) == (control.value, control.low, control.high)
+
+
+def test_cmmd_is_a_column_of_clips_features_only(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = harness.draw(CONTROLS["baseline"](harness.dataset))
+    assert value(harness, "baseline", "cmmd") is None
+    monkeypatch.setattr(harness, "features", replace(harness.features, clip=True))
+    evidence = harness._evidence(drawn)
+    assert METRICS["cmmd"].measure(evidence) == metrics.cmmd(evidence.reference, evidence.generated)
 
 
 def test_the_blind_spots_are_those_that_theory_predicts(harness: Harness) -> None:

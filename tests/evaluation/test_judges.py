@@ -181,7 +181,7 @@ def test_dinov2_and_clip_from_folders(digits: Digits, folder: Path) -> None:
     clip = CLIP(model=str(folder / "clip")).fit(digits, folder)
     assert dino(images).shape == (9, 16) and clip(images).shape == (9, 8)
     assert dino(images).dtype == torch.float64 and len({dino.content_hash, clip.content_hash}) == 2
-    assert (dino.name, clip.name) == ("dino@28", "clip")
+    assert (dino.name, clip.name) == ("dino@28", "clip") and (dino.clip, clip.clip) == (False, True)
     with pytest.raises(UserError, match=r"lacks most of its weights|cannot load"):
         CLIP(model=str(folder / "dino")).fit(digits, folder)
 

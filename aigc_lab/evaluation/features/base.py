@@ -39,6 +39,7 @@ class Features:
         extract: samples -> float64 [n, d].
         classify: features -> class probabilities [n, K]; None where the extractor knows no classes.
         judge: None where the extractor is no language model.
+        clip: whether the features are CLIP's, which CMMD is made for.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Features:
     extract: Callable[[Samples], Tensor]
     classify: Callable[[Tensor], Tensor] | None = None
     judge: Judge | None = None
+    clip: bool = False
 
     def __call__(self, samples: Samples) -> Tensor:
         """Features of the samples, float64 [n, d]."""

@@ -133,7 +133,7 @@ class CLIP:
             return network(pixel_values=_standardised(pixels, *CLIPS_OWN)).image_embeds
 
         extract = _extractor(embed, network, network.config.image_size)
-        return Features(Path(self.model).name, hash_of(network), extract)
+        return Features(Path(self.model).name, hash_of(network), extract, clip=True)
 
 
 def _fetch(url: str, path: Path) -> None:
