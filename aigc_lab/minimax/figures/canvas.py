@@ -49,8 +49,9 @@ def to_png(figure: Figure) -> bytes:
 
 def to_small_png(figure: Figure) -> bytes:
     """In a palette, at a quarter of the size."""
-    buffer, drawn = io.BytesIO(), _pixels(figure)
-    _in(_palette([drawn]), drawn).save(buffer, format="png", optimize=True)
+    buffer = io.BytesIO()
+    (drawn,) = _in_a_palette([_pixels(figure)])
+    drawn.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 
@@ -62,9 +63,7 @@ def to_svg(figure: Figure) -> bytes:
 
 def to_gif(figures: Sequence[Figure], *, seconds: float = 8.0, rest: float = 2.0) -> bytes:
     """An endless animation of figures of one size, of that length, that rests on the last."""
-    frames = [_pixels(figure) for figure in figures]
-    palette = _palette(frames)  # one for all: a palette of its own for each would flicker
-    frames = [_in(palette, frame) for frame in frames]
+    frames = _in_a_palette([_pixels(figure) for figure in figures])
     each = round(1000 * seconds / len(frames))
     durations = [each] * (len(frames) - 1) + [round(1000 * rest)]
     buffer = io.BytesIO()
@@ -74,18 +73,12 @@ def to_gif(figures: Sequence[Figure], *, seconds: float = 8.0, rest: float = 2.0
     return buffer.getvalue()
 
 
-def _palette(frames: Sequence[Image.Image]) -> Image.Image:
-    """An image whose palette has a colour near each of the frames', so that no tint turns into another."""
+def _in_a_palette(frames: Sequence[Image.Image]) -> list[Image.Image]:
+    """Frames of one size in colours near their own, of one palette: with one for each they would flicker."""
+    width, height = frames[0].size
     strip = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames]))
-    palette = strip.quantize(N_COLOURS, method=Image.Quantize.MAXCOVERAGE)
-    colours = np.array(palette.getpalette()).reshape(-1, 3)
-    colours[colours.sum(1).argmax()] = 255  # paper is white
-    palette.putpalette(colours.flatten().tolist())
-    return palette
-
-
-def _in(palette: Image.Image, frame: Image.Image) -> Image.Image:
-    return frame.quantize(palette=palette, dither=Image.Dither.NONE)
+    strip = strip.quantize(N_COLOURS, method=Image.Quantize.MAXCOVERAGE)
+    return [strip.crop((0, i * height, width, (i + 1) * height)) for i in range(len(frames))]
 
 
 def _pixels(figure: Figure) -> Image.Image:
