@@ -40,6 +40,7 @@ if __name__ == "__main__":
         fresh=fresh,
         feature_likelihood=FeatureLikelihood(train, fresh, arguments.n),
         classify=None,
+        asked=None,
         likelihood=None,
         reading=None,
     )
