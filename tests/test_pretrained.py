@@ -207,9 +207,8 @@ def test_an_id_is_a_folder_in_the_cache_and_fetched_when_asked_for(
     run = train_these(tmp_path / "runs", [*chosen, "model.download=true", "data.tokenizer.download=true"])
     assert sorted("model*.safetensors" in patterns for patterns in fetched) == [False, True]
     monkeypatch.delattr(huggingface_hub, "snapshot_download")
-    theirs = AutoModelForCausalLM.from_pretrained(folder).state_dict()
-    assert all(torch.equal(load(run).state_dict()[f"network.model.{name}"], theirs[name]) for name in theirs)
-    train_these(tmp_path / "runs", [*chosen, "run_id=again"])
+    ours, theirs = load(run).state_dict(), AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    assert all(torch.equal(ours[f"network.model.{name}"], theirs[name]) for name in theirs)
     settings = there / "snapshots" / ("0" * 40) / "tokenizer.json"
     settings.write_text(settings.read_text().replace('"a":', '"\\u0100":'))
     with pytest.raises(UserError, match="has learnt other symbols; take its own: data/tokenizer=hf"):
