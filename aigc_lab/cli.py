@@ -439,10 +439,17 @@ def compare(
 @click.option("--quick", is_flag=True, help="A short version that says it is one.")
 @click.option("--trainer", metavar="NAME", help="What it trains on: cpu, gpu, ddp, ... [the experiment's own].")
 @click.option("--runs-dir", metavar="DIR", help="Where the runs go [paths.runs_dir].")
+@click.option("--judge", is_flag=True, help="Judge what was measured before by the claims of now, and no more.")
 @as_json
 @config_dir
 def reproduce(
-    name: str, quick: bool, trainer: str | None, runs_dir: str | None, as_json: bool, config_dir: str | None
+    name: str,
+    quick: bool,
+    trainer: str | None,
+    runs_dir: str | None,
+    judge: bool,
+    as_json: bool,
+    config_dir: str | None,
 ) -> None:
     """Train, measure and judge every claim of the experiment NAME.
 
@@ -459,11 +466,15 @@ def reproduce(
 
     composer = Composer(config_dir)
     plan = make_plan(composer, name, quick=quick, runs_dir=runs_dir, trainer=trainer)
-    say(f"reproducing {name}{' (quick)' if quick else ''}, {len(plan.trials)} trials (importing torch)")
+    doing = "judging" if judge else "reproducing"
+    say(f"{doing} {name}{' (quick)' if quick else ''}, {len(plan.trials)} trials (importing torch)")
     from aigc_lab.reproduce import reproduction
 
     beside = [n for n in composer.with_claims() if composer.results_root(n) == plan.root]
-    results = reproduction.reproduce(plan, with_claims=beside, say=say)
+    if judge:
+        results = reproduction.judge_again(plan, with_claims=beside)
+    else:
+        results = reproduction.reproduce(plan, with_claims=beside, say=say)
     reproduction.print_results(results)
     print(f"results: {plan.results_path}")
     if as_json:

@@ -104,6 +104,34 @@ def test_from_an_experiment_to_its_ledger(mine: Path, capsys: pytest.CaptureFixt
     assert "![area/tiny](area/tiny.results.png)" in ledger
 
 
+def test_new_claims_are_judged_on_old_measurements(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["reproduce", "area/tiny", "--config-dir", str(mine), "--quick", "--judge", "--json"]
+    assert main(command) == 2
+    assert (
+        "there is nothing to judge; measure it anew: aigc reproduce area/tiny --quick" in capsys.readouterr().err
+    )
+    assert main([word for word in command if word != "--judge"]) == 0
+    before = json.loads(capsys.readouterr().out.splitlines()[-1])
+    shutil.rmtree("runs")
+    experiment, path = mine / "experiment/area/tiny.yaml", mine / "experiment/area/tiny.quick.results.json"
+    experiment.write_text(TINY.replace("at_least: 8", "at_least: 0"))
+    assert main(command) == 0
+    after = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (before["claims"][0]["verdict"], after["claims"][0]["verdict"]) == ("fails", "holds")
+    assert after == json.loads(path.read_text()) == before | {"claims": after["claims"]}
+    assert "| at least 0, every seed | holds |" in (mine / "experiment/LEDGER.md").read_text()
+    for changed, says in (
+        (
+            TINY.replace("quick: {seeds: [0]", "quick: {seeds: [3]"),
+            "is of seeds [0], and area/tiny is judged on [3]",
+        ),
+        (TINY.replace("quantity: jsd,", "quantity: surprise,"), "has no 'surprise'; measure it anew"),
+    ):
+        experiment.write_text(changed)
+        assert main(command) == 2 and says in capsys.readouterr().err
+    assert json.loads(path.read_text()) == after and not Path("runs").exists()
+
+
 def test_a_trial_that_diverges_fails_its_claims_and_the_rest_goes_on(
     mine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,10 @@ class Plan:
         return f"aigc reproduce {self.name}{' --quick' if self.quick else ''}{trainer}"
 
     @property
+    def seeds(self) -> list[int]:
+        return self.claims.quick.seeds if self.quick else self.claims.seeds
+
+    @property
     def results_path(self) -> Path:
         """A quick result has a file of its own, so that it never replaces a full one."""
         return results_path(self.root, self.name, quick=self.quick)

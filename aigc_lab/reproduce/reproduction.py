@@ -76,7 +76,7 @@ def reproduce(plan: Plan, *, with_claims: Sequence[str], say: Callable[[str], No
             "protocol": plan.claims.protocol or "",
             "claims": [judged.to_json() for judged in judge(plan.claims, measured)],
             "measured": measured,
-            "seeds": plan.claims.quick.seeds if plan.quick else plan.claims.seeds,
+            "seeds": plan.seeds,
             "diverged": [o.planned.label for o in outcomes if o.found is None],
             "git": git,
             "trained_at": sorted({_trained_at(o.run) for o in outcomes if o.run}),
@@ -87,6 +87,42 @@ def reproduce(plan: Plan, *, with_claims: Sequence[str], say: Callable[[str], No
     )
     _write(plan.results_path, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     _draw(plan, measures, outcomes)
+    write_ledger(plan.root, with_claims)
+    return results
+
+
+def judge_again(plan: Plan, *, with_claims: Sequence[str]) -> dict[str, Any]:
+    """Judge what was measured before by the claims of now; nothing is trained or measured.
+
+    Args, returns: as for `reproduce`.
+
+    Raises:
+        UserError: there are no results, they are damaged or of other seeds, or a claim is about something that was
+            not measured.
+    """
+    path, anew = plan.results_path, f"measure it anew: {plan.command}"
+    try:
+        results = json.loads(path.read_text())
+        assert isinstance(results, dict)
+        measured = {
+            variant: {
+                name: [math.nan if v is None else float(v) for v in values] for name, values in found.items()
+            }
+            for variant, found in results["measured"].items()
+        }
+        seeds = results["seeds"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is nothing to judge; {anew}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise UserError(f"{path}: damaged ({error}); {anew}") from None
+    if seeds != plan.seeds:
+        raise UserError(f"{path}: is of seeds {seeds}, and {plan.name} is judged on {plan.seeds}; {anew}")
+    try:
+        claims = [judged.to_json() for judged in judge(plan.claims, measured)]
+    except KeyError as error:
+        raise UserError(f"{path}: has no {error}; {anew}") from None
+    results = _plain(results | {"protocol": plan.claims.protocol or "", "claims": claims})
+    _write(path, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     write_ledger(plan.root, with_claims)
     return results
 
