@@ -289,6 +289,8 @@ def _explain(error: ValidationError, model: type[BaseModel], path: str) -> str:
     first = error.errors(include_url=False)[0]
     # a union reports each of its branches as a part of the location: keep what the user wrote
     location = [str(part) for part in first["loc"] if not isinstance(part, str) or part.isidentifier()]
+    if first["type"] == "extra_forbidden" and location[-1:] != [first["loc"][-1]]:
+        location.append(str(first["loc"][-1]))  # whatever it is, the user wrote it
     key = ".".join(([path] if path else []) + location)
     if first["type"] == "extra_forbidden":
         for part in location[:-1]:

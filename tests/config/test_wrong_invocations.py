@@ -15,6 +15,7 @@ WRONG: list[tuple[str, list[str]]] = [
         ["unknown key 'trainer.max_step'", "did you mean 'max_steps'?", "log_every_n_steps"],
     ),
     ("train modle=gan", ["unknown key 'modle'", "did you mean 'model'?"]),
+    ("train +more-steps=1", ["unknown key 'more-steps'", "valid: callbacks"]),
     ("train +model.foo=1", ["unknown key 'model.foo'", "lr, network"]),
     ("train +model.network.n_head=1", ["unknown key 'model.network.n_head'", "did you mean 'n_heads'?"]),
     ("train logger.tensorboard.verson=1", ["unknown key 'logger.tensorboard.verson'", "did you mean 'version'?"]),
