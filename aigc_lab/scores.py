@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from aigc_lab.errors import UserError
 from aigc_lab.estimate import Estimate
 
-VERSION = "9"
+VERSION = "10"
 """Of the definitions in `battery` and below; raise it when a score would change."""
 
 Count = Annotated[int, Interval(ge=0, lt=2**63)]
@@ -29,8 +29,8 @@ class Score:
         window: of a likelihood: how many symbols the model sees at a time; None where it does not go by symbols.
         floor, worst: the values of control:oracle and of the metric's worst control.
         null: the expectation for samples of the very law of the data, where theory gives it.
-        gap_closed, gap_low, gap_high: how far from worst to floor, and the same for the interval's ends; None
-            where these two cannot be told apart.
+        gap_closed, gap_low, gap_high: how far from worst to floor, with an interval that has the errors of all
+            three; None where these two cannot be told apart.
         weights: which ones sampled: raw or moving average, of which step, and the start of their hash.
         judge, judge_hash: the language model that reads texts; empty for images.
         seconds_per_sample, peak_memory, peak_gpu_memory, kwh_per_sample: see `drawn.Spent`.

@@ -90,11 +90,25 @@ class Row:
     def gap_closed(self) -> Estimate | None:
         """Mean over `QUALITY`, in [0, 1]. Its interval is the mean of the intervals' ends, as if all metrics erred
         together: they see the same samples, so no narrower one is sure."""
-        value, low, high = (
-            mean_gap({metric: getattr(score, end) for metric, score in self.scores.items()})
-            for end in ("gap_closed", "gap_low", "gap_high")
-        )
-        return None if value is None or low is None or high is None else Estimate(value, low, high)
+        return _mean_of({m: (s.gap_closed, s.gap_low, s.gap_high) for m, s in self.scores.items()})
+
+    @property
+    def gap_between_controls(self) -> Estimate | None:
+        """The same with floor and worst as they are: runs of one table share their errors."""
+
+        def gaps(score: Score) -> tuple[float | None, ...]:
+            direction = METRICS[score.metric].direction
+            ends = [gap_closed(x, score.floor, score.worst, direction) for x in (score.low, score.high)]
+            known = [gap for gap in (score.gap_closed, *ends) if gap is not None]
+            return score.gap_closed, min(known, default=None), max(known, default=None)
+
+        return _mean_of({m: gaps(s) for m, s in self.scores.items() if s.gap_closed is not None})
+
+
+def _mean_of(gaps: Mapping[str, tuple[float | None, ...]]) -> Estimate | None:
+    """Of a gap and its ends by metric."""
+    value, low, high = (mean_gap({metric: ends[i] for metric, ends in gaps.items()}) for i in range(3))
+    return None if value is None or low is None or high is None else Estimate(value, low, high)
 
 
 @dataclass(frozen=True)
@@ -185,8 +199,9 @@ class Table:
         return (
             f"{s.n_generated} samples of each generator against {s.n_real} training items, seed {s.seed}; data "
             f"{s.data_hash[:10]}, features {s.features_hash[:10]}{judge}. Floor: the row control:oracle (held-out "
-            f"real data). Worst: control:noise (for copying and memorised items control:copycat). Weights are the "
-            f"last step's, none is chosen by its score. † blind to copying: {', '.join(blind) or 'none'}."
+            f"real data). Worst: control:noise (for copying and memorised items control:copycat). Intervals of 95 % "
+            f"are given the real items. Weights are the last step's, none is chosen by its score. † blind to "
+            f"copying: {', '.join(blind) or 'none'}."
             + self._read
             + (f" Held-out data is not quite as the training data is: {', '.join(self.off)}." if self.off else "")
         )
@@ -299,8 +314,9 @@ def _differences(row: Row, baseline: Row) -> dict[str, Estimate]:
     """Row less baseline. Both faced the same real items, so intervals over the samples add in squares; the
     likelihoods are of the same items and are compared item by item."""
     pairs = {metric: (score.estimate, baseline.scores[metric].estimate) for metric, score in row.scores.items()}
+    pairs["gap_closed"] = row.gap_between_controls, baseline.gap_between_controls
     found = {}
-    for metric, (mine, theirs) in [*pairs.items(), ("gap_closed", (row.gap_closed, baseline.gap_closed))]:
+    for metric, (mine, theirs) in pairs.items():
         if mine is not None and theirs is not None:
             error = float(np.hypot(mine.standard_error, theirs.standard_error))
             found[metric] = Estimate.normal(mine.value - theirs.value, error)
@@ -317,7 +333,7 @@ def _ranks(rows: Sequence[Row]) -> dict[str, Rank]:
     for metric in QUALITY:
         for i, row in enumerate(rows):
             score, estimate = row.scores[metric], row.scores[metric].estimate
-            if estimate is not None:
+            if estimate is not None and score.gap_closed is not None:
                 draws = rng.normal(estimate.value, estimate.standard_error, RESAMPLES)
                 direction = METRICS[metric].direction
                 gaps = [gap_closed(float(x), score.floor, score.worst, direction) or 0.0 for x in draws]

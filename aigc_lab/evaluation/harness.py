@@ -28,7 +28,7 @@ from aigc_lab.evaluation.drawn import Drawn, Spent
 from aigc_lab.evaluation.effort import measure
 from aigc_lab.evaluation.exhibit import Exhibit, Frontier, make_exhibit
 from aigc_lab.evaluation.features import Extractor, Features
-from aigc_lab.evaluation.metrics import FeatureLikelihood
+from aigc_lab.evaluation.metrics import Estimate, FeatureLikelihood
 from aigc_lab.evaluation.reading import JUDGED, Reading, bits_per_byte_of_each, longest_runs
 from aigc_lab.evaluation.safety import Pair, Safety, pronoun_pairs
 from aigc_lab.files import write_atomically
@@ -438,27 +438,15 @@ class Harness:
         for score in scores:
             metric = METRICS[score.metric]
             best, useless = of("oracle", metric.name), of(metric.worst, metric.name) if metric.worst else None
-            floor, worst = best.value, useless.value if useless else None
-            known = useless is not None and not _overlap(best, useless)
-
-            def gap(
-                x: float | None,
-                floor: float | None = floor,
-                worst: float | None = worst,
-                direction: Direction = metric.direction,
-                known: bool = known,
-            ) -> float | None:
-                return gap_closed(x, floor, worst, direction) if known else None
-
-            ends = [g for g in (gap(score.low), gap(score.value), gap(score.high)) if g is not None]
+            gap = _gap(score, best, useless, metric.direction) if useless and not _overlap(best, useless) else None
             calibrated.append(
                 replace(
                     score,
-                    floor=floor,
-                    worst=worst,
-                    gap_closed=gap(score.value),
-                    gap_low=min(ends, default=None),
-                    gap_high=max(ends, default=None),
+                    floor=best.value,
+                    worst=useless.value if useless else None,
+                    gap_closed=gap.value if gap else None,
+                    gap_low=gap.low if gap else None,
+                    gap_high=gap.high if gap else None,
                 )
             )
         return calibrated
@@ -486,6 +474,24 @@ def _overlap(a: Score, b: Score) -> bool:
     """Whether two intervals share a value."""
     first, second = a.estimate, b.estimate
     return first is not None and second is not None and first.low <= second.high and second.low <= first.high
+
+
+def _gap(score: Score, best: Score, useless: Score, direction: Direction) -> Estimate | None:
+    """The gap closed. Value, floor and worst are of different samples: what each of them alone moves the gap by
+    adds in squares, downwards and upwards. (A control that is the floor or the worst has one error, not two.)"""
+    parts = {"value": score, "floor": best, "worst": useless}
+    at = {name: part.value for name, part in parts.items()}
+    gap = gap_closed(**at, direction=direction)
+    if gap is None:
+        return None
+    below, above = 0.0, 0.0
+    for name, part in parts.items():
+        if name == "value" or part.run != score.run:
+            ends = [gap_closed(**{**at, name: end}, direction=direction) for end in (part.low, part.high)]
+            moved = [end - gap for end in ends if end is not None]
+            below = math.hypot(below, min(0.0, *moved))
+            above = math.hypot(above, max(0.0, *moved))
+    return Estimate(gap, gap - below, gap + above).within(0, 1)
 
 
 def _words_of(pairs: Sequence[Pair]) -> set[bytes]:

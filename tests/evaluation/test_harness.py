@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,20 @@ def test_no_gap_is_closed_where_useless_samples_score_like_real_ones(harness: Ha
     for score in harness._calibrate(harness.raw_control("baseline"), controls):
         if METRICS[score.metric].worst == "noise":
             assert score.gap_closed is None and score.gap_low is None, score.metric
+
+
+def test_a_gap_has_the_errors_of_floor_and_worst(harness: Harness) -> None:
+    """(w - v) / (w - f) to first order: those of v, g f and (1 - g) w, over w - f, in squares."""
+    rows = {row.name.removeprefix("control:"): row for row in control_table(harness).rows}
+    v, f, w = (rows[name].scores["frechet"] for name in ("baseline", "oracle", "noise"))
+    g, span = v.gap_closed, w.value - f.value
+    shares = (v.estimate, 1), (f.estimate, g), (w.estimate, 1 - g)
+    expected = math.hypot(*(share * estimate.standard_error for estimate, share in shares)) / span
+    assert (v.gap_high - v.gap_low) / (2 * 1.96) == pytest.approx(expected, rel=0.05)
+    alone = rows["baseline"].gap_between_controls
+    assert alone.value == rows["baseline"].gap_closed.value
+    assert alone.standard_error < rows["baseline"].gap_closed.standard_error
+    assert rows["oracle"].gap_closed == rows["oracle"].gap_between_controls, "the floor is no other sample"
 
 
 def test_who_is_accused_of_copying(harness: Harness) -> None:
