@@ -199,8 +199,8 @@ class Table:
         return (
             f"{s.n_generated} samples of each generator against {s.n_real} training items, seed {s.seed}; data "
             f"{s.data_hash[:10]}, features {s.features_hash[:10]}{judge}. Floor: the row control:oracle (held-out "
-            f"real data). Worst: control:noise (for copying and memorised items control:copycat). Intervals of 95 % "
-            f"are given the real items. Weights are the last step's, none is chosen by its score. † blind to "
+            f"real data). Worst: control:noise (for copying and memorised items control:copycat). Intervals of 95 "
+            f"% are given the real items. Weights are the last step's, none is chosen by its score. † blind to "
             f"copying: {', '.join(blind) or 'none'}."
             + self._read
             + (f" Held-out data is not quite as the training data is: {', '.join(self.off)}." if self.off else "")
