@@ -386,7 +386,7 @@ def evaluate(
     "--output", type=click.Path(path_type=Path), help="The report's file [report.html in the first run's folder]."
 )
 @click.option("--markdown", "style", flag_value="markdown", help="Print the tables in Markdown.")
-@click.option("--latex", "style", flag_value="latex", help="Print the tables in LaTeX (booktabs).")
+@click.option("--latex", "style", flag_value="latex", help="Print the tables in LaTeX (booktabs, graphicx).")
 @click.option(
     "--csv", "style", flag_value="csv", help="Print every field of the scores as CSV; with --all of every score."
 )

@@ -156,6 +156,8 @@ class Table:
     """Of the runs, by name, where there are several."""
     differences: Mapping[str, Mapping[str, Estimate]]
     """Score less the baseline run's, by name and metric, `gap_closed` too; empty without a baseline."""
+    baseline: str | None = None
+    """Its name."""
 
     @property
     def any(self) -> Score:
@@ -307,6 +309,7 @@ def _table(rows: list[Row], baseline: Row | None) -> Table:
         flags,
         _ranks(runs) if len(runs) > 1 else {},
         {row.name: _differences(row, baseline) for row in others if baseline},
+        baseline.name if baseline else None,
     )
 
 

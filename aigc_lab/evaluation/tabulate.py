@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
@@ -23,6 +24,13 @@ def format_value(score: Score) -> str:
         return "none"
     sign = "≤ " if score.kind == "upper bound" else ""
     return sign + _number(score.value)
+
+
+def _with_error(score: Score) -> str:
+    """3.14 ± 0.2: the wider half of the interval."""
+    found = score.estimate
+    half = f" ± {max(found.high - found.value, found.value - found.low):.2g}" if found else ""
+    return format_value(score) + half
 
 
 def _number(value: float) -> str:
@@ -54,7 +62,8 @@ def format_rank(rank: Rank) -> str:
 
 
 def cells(table: Table, *, every: bool) -> tuple[list[str], list[list[str]]]:
-    """Titles and rows of text; the headline metrics, or every one."""
+    """Titles and rows of text; the headline metrics, or every one and its interval."""
+    form = _with_error if every else format_value
     shown = [m for m in table.metrics if every or m.headline]
     blind = table.blind
     titles = ["generator", *(m.heading + ("†" if "copycat" in blind[m.name] else "") for m in shown)]
@@ -67,7 +76,7 @@ def cells(table: Table, *, every: bool) -> tuple[list[str], list[list[str]]]:
         rows.append(
             [
                 row.label,
-                *(format_value(row.scores[m.name]) for m in shown),
+                *(form(row.scores[m.name]) for m in shown),
                 "none" if gap is None else format_gap(gap),
                 *rank,
                 format_count(cost.parameters),
@@ -157,58 +166,104 @@ _LATEX = {
     "\\": "\\textbackslash{}",
     "~": "\\textasciitilde{}",
     "^": "\\textasciicircum{}",
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
     "↓": "$\\downarrow$",
     "↑": "$\\uparrow$",
     "→": "$\\to$",
     "≤": "$\\le$",
     "±": "$\\pm$",
+    "−": "$-$",
+    "×": "$\\times$",
     "†": "$\\dagger$",
     "∞": "$\\infty$",
     "∫": "$\\int$",
+    "¹": "$^1$",
     "²": "$^2$",
+    "₁": "$_1$",
     "₂": "$_2$",
     "·": "$\\cdot$",
-    "⚑": "",
 }
+_ACCENTS = {"\u0300": "\\`", "\u0301": "\\'", "\u0302": "\\^", "\u0303": "\\~", "\u0308": '\\"'}
 
 
 def to_latex(tables: Sequence[Table], *, every: bool) -> str:
-    """One `table` each, for the package booktabs."""
-    return "\n".join(_table_in_latex(table, every) for table in tables)
+    """One `table` each, and one for its differences, for the packages booktabs and graphicx."""
+    found = []
+    for table in tables:
+        found.append(_float(_latex(*cells(table, every=every)), f"{table.title}. {table.caption}"))
+        if table.differences:
+            caption = f"{table.title}. Less {table.baseline}; a star where the interval of 95 % leaves zero out."
+            found.append(_float(_latex(*difference_cells(table, every=every)), caption))
+    return "\n".join(found)
 
 
-def _table_in_latex(table: Table, every: bool) -> str:
-    lines = ["\\begin{table}", "\\centering", "\\small"]
-    lines += _latex(*cells(table, every=every))
-    if table.differences:
-        lines += ["\\\\[1ex]", *_latex(*difference_cells(table, every=every))]
-    return "\n".join([*lines, f"\\caption{{{_tex(table.title)}. {_tex(table.caption)}}}", "\\end{table}", ""])
+def _float(lines: Sequence[str], caption: str) -> str:
+    parts = [
+        "\\begin{table}",
+        "\\centering",
+        "\\small",
+        *lines,
+        f"\\caption{{{_tex(caption)}}}",
+        "\\end{table}",
+        "",
+    ]
+    return "\n".join(parts)
 
 
 def _latex(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """With a row for each metric, as a page is higher than wide, and shrunk where it is too wide all the same."""
+
     def line(columns: Sequence[str]) -> str:
         return " & ".join(map(_tex, columns)) + r" \\"
 
-    body = ["\\toprule", line(titles), "\\midrule", *map(line, rows), "\\bottomrule"]
-    return [f"\\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", *body, "\\end{tabular}"]
+    heads, *body = zip(titles, *rows, strict=True)
+    return [
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
+        f"\\begin{{tabular}}{{l{'r' * len(rows)}}}",
+        *("\\toprule", line(heads), "\\midrule", *map(line, body), "\\bottomrule"),
+        "\\end{tabular}}",
+    ]
 
 
 def _tex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in text)
+    """In ASCII, which every LaTeX reads; a character that has no name there is given by its number."""
+    return "".join(_LATEX.get(c) or (c if c.isascii() else _accented(c)) for c in text)
+
+
+def _accented(character: str) -> str:
+    letter, *accent = list(unicodedata.normalize("NFD", character))
+    known = len(accent) == 1 and accent[0] in _ACCENTS and letter.isascii()
+    return f"{_ACCENTS[accent[0]]}{{{letter}}}" if known else f"U+{ord(character):04X}"
+
+
+OWN = ("baseline", "difference", "difference_low", "difference_high", "rank", "flags")
+"""Columns that stand behind a score's own."""
 
 
 def to_csv(tables: Sequence[Table], *, every: bool) -> str:
-    """Every field of every score, one line each, for a spreadsheet or a data frame."""
+    """Every field of every score, one line each, with its difference from the baseline, for a spreadsheet or a
+    data frame; and a line for each generator's mean gap closed, with its rank and flags."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [field.name for field in fields(Score)])
+    writer = csv.DictWriter(buffer, [*(field.name for field in fields(Score)), *OWN])
     writer.writeheader()
-    writer.writerows(
-        score.to_json()
-        for table in tables
-        for row in table.rows
-        for score in row.scores.values()
-        if score.value is not None and (every or METRICS[score.metric].headline)
-    )
+    for table in tables:
+        for row in table.rows:
+            shown = [
+                s for s in row.scores.values() if s.value is not None and (every or METRICS[s.metric].headline)
+            ]
+            lines = [score.to_json() for score in shown]
+            if gap := row.gap_closed:
+                shares = {"value": gap.value, "low": gap.low, "high": gap.high, "floor": 1.0, "worst": 0.0}
+                shares |= {"gap_closed": gap.value, "gap_low": gap.low, "gap_high": gap.high}
+                rank = format_rank(table.ranks[row.name]) if row.name in table.ranks else ""
+                flags = "; ".join(map(str, table.flags.get(row.name, ())))
+                own = {"metric": "gap_closed", "kind": "", "null": None, "rank": rank, "flags": flags}
+                lines.append(row.any.to_json() | shares | own)
+            for line in lines:
+                difference = table.differences.get(row.name, {}).get(line["metric"])
+                less = (table.baseline, difference.value, difference.low, difference.high) if difference else ()
+                writer.writerow(line | {"run": row.name} | dict(zip(OWN, less, strict=False)))
     return buffer.getvalue()
 
 
