@@ -481,6 +481,7 @@ def test_switches_language_and_remembers(page: Page, address: str) -> None:
     assert page.run("document.documentElement.lang") == "zh"
     assert page.run("document.querySelector('h1').innerText") == phrases()["title"]["zh"]
     assert page.run("document.title") == phrases()["document"]["zh"]
+    assert page.run("getComputedStyle(document.querySelector('.tilt')).transform") == "none", "not upside down"
     assert page.run("document.querySelector('img').alt") == phrases()["real.alt"]["zh"].format(
         name="digits", columns=16
     )

@@ -68,7 +68,7 @@ def _one_split(real: Tensor, generated: Tensor, seed: int) -> tuple[Estimate, Es
     learn = torch.cat([learn_real, learn_generated])
     mean, scale = learn.mean(0), learn.std(0).clamp(min=torch.finfo(torch.float32).tiny)
     labels = (torch.arange(len(learn)) >= len(learn_real)).numpy()
-    network = MLPClassifier((64,), early_stopping=True, random_state=seed)
+    network = MLPClassifier((64,), learning_rate_init=3e-3, early_stopping=True, random_state=seed)
     network.fit(((learn - mean) / scale).numpy(), labels)
 
     def says_generated(x: Tensor) -> Tensor:
