@@ -209,6 +209,9 @@ def _run_trainer(run: Run, config: Config, parts: _Parts) -> None:
         _export(run, module, AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"], step=next_step)
         return
     _quieten()
+    if not torch.cuda.is_available():
+        # Lightning has torch look for NVIDIA's library, which each step of an optimizer would do anew: 0.25 ms
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     trainer = pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
