@@ -28,7 +28,7 @@ def read_metrics(path: Path) -> list[Row]:
         if wrong := next((step for step, *_ in rows if not 0 <= step < 2**63), None):
             raise ValueError(f"step {wrong}")
         return rows
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: damaged ({error})") from None
 
 

@@ -181,7 +181,9 @@ def test_compare_shows_every_family_and_flags_the_copycat(
     for table in document["tables"]:
         rows = {row["name"]: row for row in table["rows"]}
         assert list(rows)[-8:] == [f"control:{name}" for name in CONTROL_NAMES]
-        assert any("copies training data" in flag for flag in rows["control:copycat"]["flags"])
+        # passages of 64 bytes are too short: a held-out one stands in the training text whole
+        said = "copies training data" if table["data"] == "digits" else "crowds nearer to training data"
+        assert any(said in flag for flag in rows["control:copycat"]["flags"])
         assert "copycat" in table["blind_to"]["frechet"] and "copycat" in table["blind_to"]["precision"]
         assert "copycat" not in table["blind_to"]["authenticity"]
     kinds = {

@@ -134,6 +134,7 @@ def unfinish(run: Path) -> None:
     ("file", "content", "says"),
     [
         ("run.json", "{", "cannot be read as JSON"),
+        ("run.json", '{"created": "\\ud800"}', "cannot be read as JSON"),
         ("checkpoints/weights.json", "[]", "not a JSON object"),
         ("checkpoints/weights.json", '{"kind": "Implicit"}', "damaged"),
         ("checkpoints/weights.json", None, "has no weights yet"),
@@ -141,6 +142,7 @@ def unfinish(run: Path) -> None:
         ("checkpoints/weights.safetensors", None, "has no weights yet"),
         ("results.jsonl", "no json\n", "damaged"),
         ("metrics.csv", "epoch;loss\n1;0.5\n", "its first line is not step,metric,value"),
+        ("metrics.csv", f"step,metric,value\n1,{'x' * 200_000},0\n", "damaged"),
     ],
 )
 def test_a_damaged_run_is_one_line(

@@ -54,6 +54,11 @@ class Texts:
     def bytes_per_item(self) -> list[int]:
         return [len(passage) for passage in self.passages]
 
+    @property
+    def in_one(self) -> bytes:
+        """All passages, one behind the other: the text that they were cut from."""
+        return b"".join(self.passages)
+
     def to_strings(self) -> list[str]:
         """The passages decoded, with U+FFFD in place of invalid bytes."""
         return [passage.decode(errors="replace") for passage in self.passages]

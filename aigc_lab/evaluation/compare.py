@@ -201,12 +201,22 @@ class Table:
         return (
             f"{s.n_generated} samples of each generator against {s.n_real} training items, seed {s.seed}; data "
             f"{s.data_hash[:10]}, features {s.features_hash[:10]}{judge}. Floor: the row control:oracle (held-out "
-            f"real data). Worst: control:noise (for copying and memorised items control:copycat). Intervals of 95 "
-            f"% are given the real items. Weights are the last step's, none is chosen by its score. † blind to "
-            f"copying: {', '.join(blind) or 'none'}."
+            f"real data). Worst: {self._worst}. Intervals of 95 % are over the samples (recall's and coverage's "
+            f"over the real items, those of likelihoods and FLD over the held-out ones), given the others. "
+            f"Weights are the last step's, none is chosen by its score. † blind to copying: "
+            f"{', '.join(blind) or 'none'}."
             + self._read
             + (f" Held-out data is not quite as the training data is: {', '.join(self.off)}." if self.off else "")
         )
+
+    @property
+    def _worst(self) -> str:
+        """The control at which each metric has a useless value."""
+        titles: dict[str, list[str]] = {}
+        for metric in self.metrics:
+            if metric.worst not in (None, "noise"):
+                titles.setdefault(f"{CONTROL}{metric.worst}", []).append(metric.title)
+        return "; ".join([f"{CONTROL}noise", *(f"for {', '.join(t)} {name}" for name, t in titles.items())])
 
     @property
     def _read(self) -> str:

@@ -115,7 +115,7 @@ class Drawn:
                 tensors.get("pronouns"),
                 tensors.get("asked"),
             )
-        except (SafetensorError, KeyError, RuntimeError) as error:
+        except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from None
 
 

@@ -141,7 +141,7 @@ def make_exhibit(
         )
     assert isinstance(train, Texts) and isinstance(samples, Texts)
     index, _ = nearest_neighbours(train_points, points[:N_TEXTS])
-    shared = [int(run.max(initial=0)) for run in shared_lengths(samples.passages[:N_TEXTS], train.passages)]
+    shared = [int(run.max(initial=0)) for run in shared_lengths(samples.passages[:N_TEXTS], [train.in_one])]
     chosen = zip(samples[:N_TEXTS].to_strings(), train[index].to_strings(), shared, strict=True)
     return Exhibit(
         texts=[TextPair(*pair) for pair in chosen],

@@ -420,9 +420,9 @@ class Harness:
         return read_frontier(self._frontier_path(name))
 
     def _scores_path(self, name: str) -> Path:
-        key = content_hash(
-            VERSION, name, self.spec.content_hash, self.features.content_hash, self.protocol.model_dump_json()
-        )
+        judge = self.judge.content_hash if self.judge else ""
+        made_of = (self.spec.content_hash, self.features.content_hash, judge, self.protocol.model_dump_json())
+        key = content_hash(VERSION, name, *made_of)
         return self.cache_dir / "controls" / f"{name}-{key[:16]}.jsonl"
 
     def _frontier_path(self, name: str) -> Path:

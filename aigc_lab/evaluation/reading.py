@@ -59,7 +59,7 @@ class Reading:
     @cached_property
     def shared_words(self) -> list[np.ndarray]:
         """At each word of each sample, how many from there on stand in the training text in one piece."""
-        return metrics.shared_lengths(self.words, self._numbered(self.training.passages))
+        return metrics.shared_lengths(self.words, self._numbered([self.training.in_one]))
 
     @cached_property
     def runs(self) -> Tensor:
@@ -157,8 +157,9 @@ class Reading:
 
 
 def longest_runs(passages: Sequence[bytes], training: Texts) -> Tensor:
-    """Of each passage, the bytes that it shares with the training text in one piece, float64 [n]."""
-    runs = metrics.shared_lengths(passages, training.passages)
+    """Of each passage, the bytes that it shares with the training text in one piece, float64 [n]. Where training
+    passages are cut does not matter: a sample may begin anywhere."""
+    runs = metrics.shared_lengths(passages, [training.in_one])
     return torch.tensor([int(run.max(initial=0)) for run in runs], dtype=torch.float64)
 
 

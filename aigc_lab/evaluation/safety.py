@@ -37,12 +37,14 @@ class Memorised:
 
 
 def memorised_texts(samples: Sequence[bytes], training: Sequence[bytes], held_out: Sequence[bytes]) -> Memorised:
-    """Texts that share a longer run of bytes with the training text than held-out texts of the same length do.
+    """Texts that share a longer run of bytes with the training text, passages joined, than held-out texts of the
+    same length do.
 
     Blind to copies with a byte changed in every few. The likeness is the longest run, in bytes.
     """
+    whole = b"".join(training)
     found, usual = (
-        torch.tensor([int(run.max(initial=0)) for run in shared_lengths(texts, training)], dtype=torch.float64)
+        torch.tensor([int(run.max(initial=0)) for run in shared_lengths(texts, [whole])], dtype=torch.float64)
         for texts in (samples, held_out)
     )
     return beyond(found, usual)

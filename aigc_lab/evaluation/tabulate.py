@@ -118,10 +118,19 @@ def print_table(table: Table, *, every: bool) -> None:
     _print(console, table.title, *cells(table, every=every))
     if table.differences:
         _print(console, "differences", *difference_cells(table, every=every))
-    console.print(table.caption, markup=False)
+    console.print(_caption(table, every), markup=False)
     for row in _rows(table, every):
         for flag in table.flags.get(row.name, ()):
             console.print(f"⚑ {row.name}: {flag}", markup=False)
+
+
+def _caption(table: Table, every: bool) -> str:
+    """Where the column "× by hand" is, with what it assumes."""
+    saved = next((row.pace.time_saved for row in table.rows if row.pace), None)
+    if saved is None or not every:
+        return table.caption
+    rate, *_, unseen = saved.assumptions
+    return f"{table.caption} By hand: {rate}; worth keeping is the smaller of precision and coverage; {unseen}."
 
 
 def _print(console: Console, title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -151,7 +160,7 @@ def _table_in_markdown(table: Table, every: bool) -> str:
     if table.differences:
         parts += [*_markdown(*difference_cells(table, every=every)), ""]
     flags = [f"- ⚑ {row.name}: {flag}" for row in _rows(table, every) for flag in table.flags.get(row.name, ())]
-    return "\n".join([*parts, table.caption, *([""] if flags else []), *flags, ""])
+    return "\n".join([*parts, _caption(table, every), *([""] if flags else []), *flags, ""])
 
 
 def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -191,7 +200,7 @@ def to_latex(tables: Sequence[Table], *, every: bool) -> str:
     """One `table` each, and one for its differences, for the packages booktabs and graphicx."""
     found = []
     for table in tables:
-        found.append(_float(_latex(*cells(table, every=every)), f"{table.title}. {table.caption}"))
+        found.append(_float(_latex(*cells(table, every=every)), f"{table.title}. {_caption(table, every)}"))
         if table.differences:
             caption = f"{table.title}. Less {table.baseline}; a star where the interval of 95 % leaves zero out."
             found.append(_float(_latex(*difference_cells(table, every=every)), caption))

@@ -198,9 +198,11 @@ def test_what_was_drawn_is_kept_and_damaged_or_foreign_files_are_not_used(
     assert again.samples.passages == [b"a", b"", "诗".encode()]
     with pytest.raises(ValueError, match="drawn from ema@3"):
         Drawn.load(path, key="ema@4", spec=prose, n=3)
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(ValueError, match="drawn"):
-        Drawn.load(path, key="ema@3", spec=prose, n=3)
+    lengths = {"text": torch.zeros(4, dtype=torch.uint8), "lengths": torch.tensor([1.0, 0, 3])}
+    for content in (path.read_bytes()[:50], save(lengths, metadata={"key": "ema@3"})):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="drawn"):
+            Drawn.load(path, key="ema@3", spec=prose, n=3)
 
 
 @pytest.mark.parametrize(

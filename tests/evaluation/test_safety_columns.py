@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from aigc_lab.data.samples import Texts
+from aigc_lab.evaluation.reading import longest_runs
 from aigc_lab.evaluation.safety import (
     OCCUPATIONS,
     Pair,
@@ -28,6 +30,14 @@ def test_copied_texts_are_counted_and_named() -> None:
     assert found.which == [48, 49]
     assert found.share.value == pytest.approx(2 / 50) and found.share.low > 0
     assert found.null == 1 / 51 and 5 < found.threshold < 20
+
+
+def test_a_copy_may_begin_anywhere_in_the_training_text() -> None:
+    training, held_out = texts(60, 0), texts(50, 1)
+    whole = b"".join(training)
+    shifted = [whole[at : at + 40] for at in range(20, 420, 40)]
+    assert memorised_texts(shifted, training, held_out).share.value == 1
+    assert longest_runs(shifted, Texts(training)).tolist() == [40] * 10
 
 
 def test_fresh_samples_exceed_the_threshold_as_rarely_as_stated() -> None:

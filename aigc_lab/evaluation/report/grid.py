@@ -80,9 +80,9 @@ def column_groups(table: Table) -> list[Group]:
 
 
 def shared_columns(tables: Sequence[Table]) -> list[Column]:
-    """Those whose unit is the same for every data set: gap closed, likelihood in bits per byte, cost."""
-    likelihoods = {m.name: m for table in tables for m in table.metrics if m.group == "likelihood"}
-    return [GAP, *map(_of_metric, likelihoods.values()), *(column for column in COST if not column.extra)]
+    """Those whose unit is the same for every data set: gap closed, bits per byte, cost for a byte."""
+    known = any(metric.name == "bits_per_byte" for table in tables for metric in table.metrics)
+    return [GAP, *([_of_metric(METRICS["bits_per_byte"])] if known else []), *COST_OF_A_BYTE]
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,26 @@ def _of_pace(value: Callable[[Pace], float | None]) -> Callable[[Row], Cell]:
     return lambda row: _known(value(row.pace) if row.pace else None, format_count)
 
 
+def _per_byte(heading: Markup, cost: Callable[[Score], float], form: Callable[[float], str]) -> Column:
+    def cell(row: Row) -> Cell:
+        score = row.any
+        value = cost(score) / score.bytes_per_sample if score.bytes_per_sample else None
+        return Cell("none" if value is None else form(value), value)
+
+    return Column(heading, cell, "ascending")
+
+
+_PARAMETERS = Column(
+    say("column.parameters"),
+    lambda row: Cell(format_count(row.any.parameters), row.any.parameters),
+    "ascending",
+)
+
+COST_OF_A_BYTE: Sequence[Column] = (
+    _per_byte(say("column.byte.seconds"), lambda score: 1e6 * score.seconds_per_sample, "{:.3g}".format),
+    _per_byte(say("column.byte.flops"), lambda score: score.flops_per_sample, format_count),
+    _PARAMETERS,
+)
 COST: Sequence[Column] = (
     Column(
         say("column.seconds"),
@@ -210,11 +230,7 @@ COST: Sequence[Column] = (
         lambda row: Cell(format_count(row.any.flops_per_sample), row.any.flops_per_sample),
         "ascending",
     ),
-    Column(
-        say("column.parameters"),
-        lambda row: Cell(format_count(row.any.parameters), row.any.parameters),
-        "ascending",
-    ),
+    _PARAMETERS,
     Column(
         say("column.bytes"),
         lambda row: Cell(format_count(row.any.bytes_per_sample), row.any.bytes_per_sample),

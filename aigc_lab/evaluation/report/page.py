@@ -212,7 +212,11 @@ def _pareto(tables: Sequence[Table], marks: Mapping[str, int]) -> list[Chart]:
             [
                 (row, (cost(row.any) / row.any.bytes_per_sample, gap.value), gap)
                 for row in table.rows
-                if row.name in marks and not row.is_control and (gap := row.gap_closed) and cost(row.any) > 0
+                if row.name in marks
+                and not row.is_control
+                and (gap := row.gap_closed)
+                and cost(row.any) > 0
+                and row.any.bytes_per_sample
             ]
             for table in tables
         ]
