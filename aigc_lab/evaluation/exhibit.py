@@ -14,7 +14,8 @@ from torch import Tensor
 
 from aigc_lab.data.samples import Images, Samples, Texts
 from aigc_lab.evaluation.completions import Completion
-from aigc_lab.evaluation.metrics import nearest_neighbours, shared_lengths
+from aigc_lab.evaluation.metrics import nearest_neighbours
+from aigc_lab.evaluation.reading import longest_runs
 from aigc_lab.evaluation.safety import Safety
 from aigc_lab.files import write_atomically
 from aigc_lab.pictures import sheet, to_png
@@ -141,7 +142,7 @@ def make_exhibit(
         )
     assert isinstance(train, Texts) and isinstance(samples, Texts)
     index, _ = nearest_neighbours(train_points, points[:N_TEXTS])
-    shared = [int(run.max(initial=0)) for run in shared_lengths(samples.passages[:N_TEXTS], [train.in_one])]
+    shared = map(int, longest_runs(samples.passages[:N_TEXTS], train))
     chosen = zip(samples[:N_TEXTS].to_strings(), train[index].to_strings(), shared, strict=True)
     return Exhibit(
         texts=[TextPair(*pair) for pair in chosen],

@@ -8,10 +8,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from aigc_lab.evaluation.metrics import Estimate, nearest_neighbours, shared_lengths
+from aigc_lab.evaluation.metrics import Estimate, nearest_neighbours
 from aigc_lab.evaluation.patterns import PATTERNS
 
 ALLOWED = 0.01
@@ -36,20 +35,6 @@ class Memorised:
     which: list[int]
 
 
-def memorised_texts(samples: Sequence[bytes], training: Sequence[bytes], held_out: Sequence[bytes]) -> Memorised:
-    """Texts that share a longer run of bytes with the training text, passages joined, than held-out texts of the
-    same length do.
-
-    Blind to copies with a byte changed in every few. The likeness is the longest run, in bytes.
-    """
-    whole = b"".join(training)
-    found, usual = (
-        torch.tensor([int(run.max(initial=0)) for run in shared_lengths(texts, [whole])], dtype=torch.float64)
-        for texts in (samples, held_out)
-    )
-    return beyond(found, usual)
-
-
 def memorised_points(generated: Tensor, train: Tensor, held_out: Tensor) -> Memorised:
     """Images nearer to a training image than held-out ones are, by their features or pixels, [., d].
 
@@ -62,6 +47,7 @@ def memorised_points(generated: Tensor, train: Tensor, held_out: Tensor) -> Memo
 def beyond(likeness: Tensor, usual: Tensor) -> Memorised:
     """Samples whose likeness to the training items exceeds that of all but few held-out ones, [n] and [m].
 
+    Of texts the likeness is `reading.longest_runs`, which is blind to copies with a byte changed in every few.
     Above the k-th highest of m held-out items, where k is the share ALLOWED of m, lies a new item of the same
     law with probability k / (m + 1)."""
     k = max(1, round(ALLOWED * len(usual)))

@@ -163,7 +163,7 @@ class Pretrained(nn.Module):
         window = getattr(config, "sliding_window", None)
         kinds = set(getattr(config, "layer_types", None) or [SLIDING if window else FULL])
         if strange := kinds - {FULL, SLIDING}:
-            raise NotImplementedError(f"layers of the kinds {', '.join(strange)}")
+            raise ValueError(f"no masks are known for layers of the kinds {', '.join(strange)}")
 
         def mask(kind: str) -> Tensor:
             narrow = window if kind == SLIDING else None

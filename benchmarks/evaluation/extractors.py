@@ -22,14 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from aigc_lab.data import Dataset
 from aigc_lab.data.images import Digits, TorchvisionImages
-from aigc_lab.data.samples import Images, Samples, Texts, join
+from aigc_lab.data.samples import Samples, Texts
 from aigc_lab.data.text import Pydoc, TextFile
 from aigc_lab.data.tokenizing import ByBytes
-from aigc_lab.evaluation.controls import baseline, noise, noisy_copycat
 from aigc_lab.evaluation.features import (
     ByteTransformer,
     Extractor,
@@ -47,98 +45,13 @@ from aigc_lab.evaluation.metrics import (
     frechet_distance,
     halves,
 )
-
-Fault = Callable[[Dataset, Samples, torch.Generator], Samples]
-
-
-def mixed(dataset: Dataset, real: Samples, rng: torch.Generator) -> Samples:
-    """One item in ten is the baseline's."""
-    bad = len(real) // 10
-    return join([baseline(dataset).sample(bad, rng=rng), real[bad:]])
+from aigc_lab.reproduce.extractors import ASIDE, FAULTS, MOST, HeldOut
 
 
-def blurred(dataset: Dataset, real: Samples, rng: torch.Generator) -> Images:
-    """Each pixel is the mean of the 3 x 3 around it."""
-    assert isinstance(real, Images)
-    means = F.avg_pool2d(real.pixels.float(), 3, stride=1, padding=1, count_include_pad=False)
-    return Images(means.round().to(torch.uint8), real.levels)
-
-
-def grained(dataset: Dataset, real: Samples, rng: torch.Generator) -> Images:
-    """One pixel in fifty is any level."""
-    assert isinstance(real, Images)
-    other = torch.randint(real.levels, real.pixels.shape, generator=rng, dtype=torch.uint8)
-    return Images(
-        torch.where(torch.rand(real.pixels.shape, generator=rng) < 0.02, other, real.pixels), real.levels
-    )
-
-
-def swapped(dataset: Dataset, real: Samples, rng: torch.Generator) -> Images:
-    """The lower half is another image's."""
-    assert isinstance(real, Images)
-    half = real.pixels.shape[-2] // 2
-    other = real.pixels[torch.randperm(len(real), generator=rng)]
-    return Images(torch.cat([real.pixels[..., :half, :], other[..., half:, :]], -2), real.levels)
-
-
-def classless(dataset: Dataset, real: Samples, rng: torch.Generator) -> Images:
-    """Without the fives (each class is a tenth)."""
-    labels = dataset.labels("held_out")
-    assert isinstance(real, Images) and labels is not None
-    return real[labels[: len(real)] != 5]
-
-
-def misspelt(dataset: Dataset, real: Samples, rng: torch.Generator) -> Texts:
-    """One byte in fifty is another of the text's."""
-    assert isinstance(real, Texts)
-    pool = torch.tensor(list(b"".join(real.passages)))
-    changed = []
-    for passage in real.passages:
-        old = torch.tensor(list(passage))
-        new = pool[torch.randint(len(pool), old.shape, generator=rng)]
-        changed.append(bytes(torch.where(torch.rand(old.shape, generator=rng) < 0.02, new, old).tolist()))
-    return Texts(changed)
-
-
-def shuffled(dataset: Dataset, real: Samples, rng: torch.Generator) -> Texts:
-    """The words of each passage in random order."""
-    assert isinstance(real, Texts)
-    cut = [passage.split(b" ") for passage in real.passages]
-    return Texts([b" ".join(w[i] for i in torch.randperm(len(w), generator=rng).tolist()) for w in cut])
-
-
-def incoherent(dataset: Dataset, real: Samples, rng: torch.Generator) -> Texts:
-    """Eight pieces of eight passages."""
-    assert isinstance(real, Texts)
-    size = len(real.passages[0]) // 8
-    pieces = [[p[i * size : (i + 1) * size] for p in real.passages] for i in range(8)]
-    orders = [torch.randperm(len(real), generator=rng).tolist() for _ in pieces]
-    columns = [[piece[i] for i in order] for piece, order in zip(pieces, orders, strict=True)]
-    return Texts([b"".join(row) for row in zip(*columns, strict=True)])
-
-
-def looping(dataset: Dataset, real: Samples, rng: torch.Generator) -> Texts:
-    """The second half repeats the first."""
-    assert isinstance(real, Texts)
-    return Texts([(p[: len(p) // 2] * 3)[: len(p)] for p in real.passages])
-
-
-CONTROLS: Mapping[str, Fault] = {
-    "noise": lambda dataset, real, rng: noise(dataset).sample(len(real), rng=rng),
-    "baseline": lambda dataset, real, rng: baseline(dataset).sample(len(real), rng=rng),
-    "noisy copycat": lambda dataset, real, rng: noisy_copycat(dataset).sample(len(real), rng=rng),
-    "10% baseline": mixed,
-}
-FAULTS: Mapping[str, Mapping[str, Fault]] = {
-    "image": CONTROLS | {"blurred": blurred, "grain": grained, "swapped halves": swapped, "no fives": classless},
-    "text": CONTROLS
-    | {"misspelt": misspelt, "shuffled words": shuffled, "incoherent": incoherent, "looping": looping},
-}
-JUDGED = {
-    "image": ("baseline", "10% baseline", "blurred", "grain", "swapped halves", "no fives"),
-    "text": ("baseline", "10% baseline", "misspelt", "shuffled words", "incoherent", "looping"),
-}
-"""The faults that the median is over: noise is seen by all, and a noisy copycat is no fault of the distance."""
+def held_out(data: Dataset, part: slice) -> HeldOut:
+    """Some of the held-out items in their order, and their classes, where there are any."""
+    classes = data.labels("held_out")
+    return HeldOut(data, data.real("held_out")[part], None if classes is None else classes[part])
 
 
 def transformer(dim: int) -> ByteTransformer:
@@ -204,21 +117,20 @@ def measured(data: Dataset, extractor: Extractor, n: int, cache_dir: Path) -> di
     features = extractor.fit(data, cache_dir)
     fitted = time.perf_counter() - began
     rng = torch.Generator().manual_seed(0)
-    train, real = data.real("train"), data.real("held_out")[:n]
+    train, real = data.real("train"), held_out(data, slice(n))
     reference = features(train[torch.randperm(len(train), generator=rng)[:n]])
     began = time.perf_counter()
-    points = features(real)
-    seconds = (time.perf_counter() - began) / len(real)
+    points = features(real.items)
+    seconds = (time.perf_counter() - began) / len(points)
     floor = float(frechet_distance(reference, points))
     resamples = (torch.randint(len(points), (len(points),), generator=rng) for _ in range(50))
     spread = statistics.stdev(float(frechet_distance(reference, points[index])) for index in resamples)
-    found: dict[str, object] = {}
-    modality = data.spec.modality
-    for name, fault in FAULTS[modality].items():
-        faulty = features(fault(data, real, torch.Generator().manual_seed(1)))
+    found: dict[str, list[float]] = {}
+    for name, fault in FAULTS[data.spec.modality].items():
+        faulty = features(fault(real, torch.Generator().manual_seed(1)))
         rise = (float(frechet_distance(reference, faulty)) - floor) / spread
-        found[name] = [round(min(rise, 1000), 1), round(float(classifier_test(reference, faulty).auc), 3)]
-    median = statistics.median(found[name][0] for name in JUDGED[modality])  # type: ignore[index]
+        found[name] = [round(min(rise, MOST), 1), round(float(classifier_test(reference, faulty).auc), 3)]
+    median = statistics.median(cell[0] for name, cell in found.items() if name not in ASIDE)
     oracle = round(float(classifier_test(reference, points).auc), 3)
     costs = {"fit_s": round(fitted, 1), "ms_per_item": round(1e3 * seconds, 2)}
     return {"dim": points.shape[1], **costs, "oracle_auc": oracle, "median": round(median, 1), "faults": found}
@@ -244,14 +156,14 @@ def judged(texts: Samples, real_bits: torch.Tensor, judge: Judge) -> dict[str, l
 def judgements(data: Dataset, n: int, cache_dir: Path) -> dict[str, dict[str, list[float]]]:
     """What the byte Transformer says of training text, of held-out text and of every fault."""
     judge = transformer(16).fit(data, cache_dir).judge
-    train, real = data.real("train"), data.real("held_out")
-    assert judge is not None and isinstance(train, Texts) and isinstance(real, Texts)
-    half = min(n, len(real) // 2)
-    reference, rest = real[:half], real[half : 2 * half]
+    train = data.real("train")
+    half = min(n, len(data.real("held_out")) // 2)
+    reference, rest = held_out(data, slice(half)).items, held_out(data, slice(half, 2 * half))
+    assert judge is not None and isinstance(train, Texts) and isinstance(reference, Texts)
     bits = -judge(reference.passages) / math.log(2) / torch.tensor(reference.bytes_per_item())
-    texts: dict[str, Samples] = {"train": train[:half], "oracle": rest}
+    texts: dict[str, Samples] = {"train": train[:half], "oracle": rest.items}
     rng = torch.Generator()
-    texts |= {name: fault(data, rest, rng.manual_seed(1)) for name, fault in FAULTS["text"].items()}
+    texts |= {name: fault(rest, rng.manual_seed(1)) for name, fault in FAULTS["text"].items()}
     return {name: judged(t, bits, judge) for name, t in texts.items()}
 
 

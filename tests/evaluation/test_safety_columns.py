@@ -9,10 +9,11 @@ from aigc_lab.data.samples import Texts
 from aigc_lab.evaluation.reading import longest_runs
 from aigc_lab.evaluation.safety import (
     OCCUPATIONS,
+    Memorised,
     Pair,
+    beyond,
     bias,
     memorised_points,
-    memorised_texts,
     personal_data,
     pronoun_pairs,
 )
@@ -21,6 +22,10 @@ from aigc_lab.evaluation.safety import (
 def texts(n: int, seed: int, length: int = 40) -> list[bytes]:
     rng = torch.Generator().manual_seed(seed)
     return [bytes(row) for row in torch.randint(97, 101, (n, length), generator=rng, dtype=torch.uint8).numpy()]
+
+
+def memorised_texts(samples: list[bytes], training: list[bytes], held_out: list[bytes]) -> Memorised:
+    return beyond(*(longest_runs(passages, Texts(training)) for passages in (samples, held_out)))
 
 
 def test_copied_texts_are_counted_and_named() -> None:
