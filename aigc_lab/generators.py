@@ -336,13 +336,13 @@ class Implicit(NeuralGenerator):
             return torch.cat([self(LATENTS[self.latent](z).to(self.device)).cpu() for z in parts])
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
-        return self._as_samples(self(self.latents(n, rng)))
+        return self.as_samples(self(self.latents(n, rng)))
 
     def _draw_classes(self, classes: Tensor, rng: torch.Generator) -> Samples:
         asked = one_hot(classes, self.spec.n_classes).to(self.device)
-        return self._as_samples(self(self.latents(len(classes), rng), asked))
+        return self.as_samples(self(self.latents(len(classes), rng), asked))
 
-    def _as_samples(self, x: Tensor) -> Samples:
+    def as_samples(self, x: Tensor) -> Samples:
         if self.modality == "points":
             return Points(x.cpu())
         return Images(to_levels(x, self.spec.vocab_size).to(torch.uint8).cpu(), self.spec.vocab_size)
@@ -496,6 +496,7 @@ GENERATORS: Mapping[str, str] = {
     "AnyOrder": "aigc_lab.any_order",
     "Flow": "aigc_lab.flow",
     "Quantised": "aigc_lab.quantised",
+    "Resampled": "aigc_lab.resampled",
     "Translator": "aigc_lab.translator",
 }
 """The kinds, and the module of each, which is imported when it is needed: those elsewhere build on this one."""

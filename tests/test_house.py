@@ -63,6 +63,7 @@ def test_every_experiment_and_every_option_composes(tmp_path: Path) -> None:
         "model=finetune": [f"model.run={run}"],
         "model=dpo": [f"model.run={run}"],
         "model=code_transformer": [f"model.run={a_run(tmp_path, 'data=digits', 'model=vqvae', name='codes')}"],
+        "model=resampled": [f"model.run={a_run(tmp_path, 'data=digits', 'model=gan', name='players')}"],
         "model/codes=strided": ["model=vqvae"],
         "model/adapters=lora": ["model=hf", "model.path=x"],
     }
