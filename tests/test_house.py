@@ -125,7 +125,7 @@ def commands(document: str) -> list[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_documented_command_exists_and_composes(document: str, tmp_path: Path) -> None:
-    run = a_run(tmp_path)
+    of_text, of_images = a_run(tmp_path), a_run(tmp_path, "data=digits", "model=gan", name="players")
     for command in commands(document):
         _, verb, *arguments = shlex.split(command)
         assert verb in aigc.commands, command
@@ -135,6 +135,7 @@ def test_every_documented_command_exists_and_composes(document: str, tmp_path: P
                 assert argument.split("=")[0] in options, command
         if verb == "train":
             overrides = [a for a in arguments if not a.startswith(("-", "model.run="))]
+            run = of_images if "model=resampled" in arguments else of_text
             overrides += [f"model.run={run}" for a in arguments if a.startswith("model.run=")]
             composer = Composer()
             for combination in composer.sweep(overrides) if "-m" in arguments else [overrides]:
