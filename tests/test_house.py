@@ -142,6 +142,17 @@ def test_every_documented_command_exists_and_composes(document: str, tmp_path: P
                 composer.train(combination)
 
 
+def test_the_table_of_groups_has_every_option() -> None:
+    rows = [
+        line.split("|")[1:3] for line in (ROOT / "docs/configuration.md").read_text().splitlines() if "|" in line
+    ]
+    told = {group: text for groups, text in rows for group in re.findall("`([^`]+)`", groups)}
+    composer = Composer()
+    for group in composer.groups():
+        options = set() if group == "experiment" else set(composer.options(group))
+        assert options <= set(re.findall("`([^`]+)`", told[group])), group
+
+
 def test_both_readmes_show_the_same_commands() -> None:
     assert commands("README.md") == commands("README.zh-CN.md")
     assert {shlex.split(c)[1] for c in commands("README.md")} == set(aigc.commands)
