@@ -176,11 +176,13 @@ class NeuralGenerator(nn.Module, ABC):
             return join([self._draw(min(self.batch, n - i), rng) for i in range(0, n, self.batch)])
 
     def cost(self) -> Cost:
-        """Operations are counted on one sample by torch's own counter."""
+        """Operations are counted by torch's own counter, on two samples: one text alone is written in numpy, where
+        torch sees nothing (`aigc_lab.nets.single_row`)."""
         with FlopCounterMode(display=False) as counter:
-            sample = self.sample(1, rng=torch.Generator().manual_seed(0))
+            sample = self.sample(2, rng=torch.Generator().manual_seed(0))[:1]
         parameters = sum(p.numel() for p in self.sampling_parameters())
-        return Cost(parameters, counter.get_total_flops(), sample.bytes_per_item()[0], self._n_tokens(sample))
+        flops = counter.get_total_flops() // 2
+        return Cost(parameters, flops, sample.bytes_per_item()[0], self._n_tokens(sample))
 
     def _n_tokens(self, sample: Samples) -> int | None:
         """Symbols that one sample is drawn as, one after another."""

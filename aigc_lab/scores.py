@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from aigc_lab.errors import UserError
 from aigc_lab.estimate import Estimate
 
-VERSION = "11"
+VERSION = "12"
 """Of the definitions in `battery` and below; raise it when a score would change."""
 
 Count = Annotated[int, Interval(ge=0, lt=2**63)]

@@ -187,6 +187,13 @@ def test_every_generator_keeps_the_interface(name: str) -> None:
     cost = generator.cost()
     assert 0 < cost.parameters <= sum(p.numel() for p in generator.parameters())
     assert cost.flops_per_sample > 0
+    if isinstance(
+        generator, Autoregressive
+    ):  # every matrix is multiplied with for every symbol, but the embedding
+        network = generator.network
+        entries = sum(p.numel() for p in network.parameters() if p.dim() == 2) - network.embedding.weight.numel()
+        n_symbols = math.prod(generator.spec.shape) if generator.modality == "image" else generator.spec.passage
+        assert 2 * entries * n_symbols <= cost.flops_per_sample < 4 * entries * n_symbols
 
 
 def same(a: Samples, b: Samples) -> bool:

@@ -160,7 +160,7 @@ def _of_text(measure: Callable[[Reading], Estimate | None]) -> Callable[[Evidenc
 
 
 def _of_words(measure: Callable[[Sequence[Sequence[int]]], Estimate]) -> Callable[[Evidence], Estimate | None]:
-    return _of_text(lambda reading: measure(reading.words))
+    return _of_text(lambda reading: measure(reading.first_words))
 
 
 def _prompt_gain(reading: Reading) -> Estimate | None:

@@ -29,7 +29,7 @@ from aigc_lab.evaluation.effort import measure
 from aigc_lab.evaluation.exhibit import Exhibit, Frontier, make_exhibit
 from aigc_lab.evaluation.features import Extractor, Features
 from aigc_lab.evaluation.metrics import Estimate, FeatureLikelihood
-from aigc_lab.evaluation.reading import JUDGED, Reading, bits_per_byte_of_each, longest_runs
+from aigc_lab.evaluation.reading import JUDGED, Reading, bits_per_byte_of_each, common_length, longest_runs
 from aigc_lab.evaluation.safety import Pair, Safety, pronoun_pairs
 from aigc_lab.files import write_atomically
 from aigc_lab.generators import ClassConditional, Cost, Generator
@@ -152,6 +152,11 @@ class Harness:
     def _held_out_runs(self) -> Tensor:
         assert isinstance(self.held_out, Texts) and isinstance(self.train, Texts)
         return longest_runs(self.held_out.passages, self.train)
+
+    @cached_property
+    def _n_words(self) -> int:
+        assert isinstance(self.held_out, Texts)
+        return common_length(self.held_out.passages)
 
     @cached_property
     def held_out_features(self) -> Tensor:
@@ -296,6 +301,7 @@ class Harness:
             judge=self.judge.judge,
             real_bits=self._real_bits,
             held_out_runs=self._held_out_runs,
+            n_words=self._n_words,
             own=drawn.own,
             held_out=drawn.likelihood,
             completions=drawn.completions,

@@ -35,6 +35,7 @@ class Reading:
         judge: reads the samples; see `features.Judge`.
         real_bits: the judge's bits per byte of each of some training passages.
         held_out_runs: of each held-out passage, the bytes that it shares with the training text in one piece.
+        n_words: what a text is cut to where a number grows with length; see `common_length`.
         own: log-likelihood of the samples under their own generator, and `held_out` of the held-out items; None
             where it has none.
         completions: of the harness's prompts; none where the generator cannot continue.
@@ -46,6 +47,7 @@ class Reading:
     judge: Judge
     real_bits: Tensor
     held_out_runs: Tensor
+    n_words: int
     own: LogLikelihood | None = None
     held_out: LogLikelihood | None = None
     completions: Sequence[Completion] = ()
@@ -55,6 +57,12 @@ class Reading:
     def words(self) -> list[list[int]]:
         """The samples as numbered words."""
         return self._numbered(self.passages)
+
+    @property
+    def first_words(self) -> list[list[int]]:
+        """The first `n_words` of each: passages of as many bytes have more or fewer words, and repetition grows with
+        their number."""
+        return [words[: self.n_words] for words in self.words]
 
     @cached_property
     def shared_words(self) -> list[np.ndarray]:
@@ -161,6 +169,12 @@ def longest_runs(passages: Sequence[bytes], training: Texts) -> Tensor:
     passages are cut does not matter: a sample may begin anywhere."""
     runs = metrics.shared_lengths(passages, [training.in_one])
     return torch.tensor([int(run.max(initial=0)) for run in runs], dtype=torch.float64)
+
+
+def common_length(passages: Sequence[bytes]) -> int:
+    """The words that nine passages of ten have, at least 1."""
+    counts = sorted(len(words(passage)) for passage in passages)
+    return max(1, counts[len(counts) // 10])
 
 
 def bits_per_byte_of_each(judge: Judge, passages: Sequence[bytes]) -> Tensor:

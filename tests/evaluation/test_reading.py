@@ -4,6 +4,7 @@ import math
 import random
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,11 +15,12 @@ from aigc_lab.data.samples import Texts
 from aigc_lab.data.text import Pydoc
 from aigc_lab.data.tokenizing import ByBytes
 from aigc_lab.errors import UserError
+from aigc_lab.evaluation.battery import METRICS
 from aigc_lab.evaluation.completions import Completion
 from aigc_lab.evaluation.controls import ByteTrigrams
 from aigc_lab.evaluation.drawn import Drawn, Spent
 from aigc_lab.evaluation.harness import Harness
-from aigc_lab.evaluation.reading import Reading
+from aigc_lab.evaluation.reading import Reading, common_length
 from aigc_lab.generators import Cost, LogLikelihood
 
 JUDGE = ("judge.steps=150", "judge.context=128", "judge.width=48", "judge.n_layers=1")
@@ -136,6 +138,17 @@ def test_a_text_without_words_apart_is_evaluated(tmp_path: Path) -> None:
     )
 
 
+def test_repetition_is_compared_at_one_number_of_words() -> None:
+    """Long words and short ones: of as many bytes, the same text has more words, and so comes back to itself."""
+    held_out = [b"one two three four five"] * 9 + [b"six"]
+    assert common_length(held_out) == 5 and common_length([b""]) == 1
+    looping = b"a b c d e " * 4
+    cut, whole = (reading_of([looping] * 2, n_words=n) for n in (5, 100))
+    assert cut.first_words == [[0, 1, 2, 3, 4]] * 2 and len(whole.first_words[0]) == 20
+    values = [METRICS["repetition"].measure(SimpleNamespace(reading=reading)).value for reading in (cut, whole)]
+    assert values == [0, pytest.approx(1 - 5 / 17)]
+
+
 def reading_of(passages: list[bytes], **values: object) -> Reading:
     made: dict[str, object] = {
         "passages": passages,
@@ -143,6 +156,7 @@ def reading_of(passages: list[bytes], **values: object) -> Reading:
         "judge": lambda texts, given=None: torch.zeros(len(texts)).double(),
         "real_bits": torch.zeros(2).double(),
         "held_out_runs": torch.zeros(2).double(),
+        "n_words": 100,
     }
     return Reading(**{**made, **values})  # type: ignore[arg-type]
 
