@@ -172,8 +172,12 @@ class Conversation:
         """Show a response and remember it, and what fits into the context of what was said before.
 
         Raises:
-            ValueError: what was asked cannot be written in the run's symbols.
+            ValueError: what was asked is no text, or cannot be written in the run's symbols.
         """
+        try:
+            asked.encode()
+        except UnicodeEncodeError:
+            raise ValueError("this line is not UTF-8 text") from None
         messages: list[Message] = [*self.history, {"role": "user", "content": asked}]
         read = self.speaker.fitting(messages, self.length)
         if left_out := len(messages) - len(read):

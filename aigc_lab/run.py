@@ -201,6 +201,9 @@ class Run:
 
         description = self.weights_path.with_suffix(".json")
         if not self.weights_path.is_file() or not description.is_file():
+            record = self.record()
+            if record["status"] == "failed":
+                raise UserError(f"{self.path}: has no weights, for it failed: {record.get('error')}")
             raise UserError(f"{self.path}: has no weights yet; finish it with `aigc resume {self.path}`")
         values = _read_json(description)
         try:

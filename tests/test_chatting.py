@@ -140,6 +140,11 @@ def test_a_question_longer_than_the_context_is_told(chat: Chat) -> None:
     assert "its first " in told and "symbols are not seen" in told
 
 
+def test_a_line_that_is_no_text_is_told(chat: Chat) -> None:
+    _, told = chat("\udcff\n", "--length", "2")
+    assert "this line is not UTF-8 text" in told
+
+
 def test_what_cannot_be_asked_is_one_line(
     run: Path, trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,8 @@ def test_numbers_that_are_not_finite_end_a_run_before_they_are_saved(
     assert kept == ["step_00000002.ckpt", "step_00000004.ckpt"], (
         "the last good ones, and no weights to sample with"
     )
+    assert main(["sample", str(run)]) == 2
+    assert "has no weights, for it failed: UserError: training has diverged" in capsys.readouterr().err
 
 
 def watcher(run: Path, **options: int) -> tuple[WatchGame, GAN]:

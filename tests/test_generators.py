@@ -187,9 +187,7 @@ def test_every_generator_keeps_the_interface(name: str) -> None:
     cost = generator.cost()
     assert 0 < cost.parameters <= sum(p.numel() for p in generator.parameters())
     assert cost.flops_per_sample > 0
-    if isinstance(
-        generator, Autoregressive
-    ):  # every matrix is multiplied with for every symbol, but the embedding
+    if isinstance(generator, Autoregressive):  # each symbol meets every matrix but the embedding
         network = generator.network
         entries = sum(p.numel() for p in network.parameters() if p.dim() == 2) - network.embedding.weight.numel()
         n_symbols = math.prod(generator.spec.shape) if generator.modality == "image" else generator.spec.passage

@@ -301,7 +301,12 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     except HydraException as error:
         bad = next((o for o in overrides if not _readable(o)), overrides[0])
         hint = "" if "=" in bad else f"; give {bad}=VALUE"
-        raise UserError(f"cannot read override '{bad}'{hint or ': ' + _one_line(error)}") from None
+        raise UserError(f"cannot read override '{_visible(bad)}'{hint or ': ' + _one_line(error)}") from None
+
+
+def _visible(text: str) -> str:
+    """On one line."""
+    return text.replace("\n", "\\n")
 
 
 def _readable(override: str) -> bool:

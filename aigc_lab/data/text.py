@@ -230,7 +230,8 @@ class TextFile(TextData):
         path: the file or folder.
         name: of the corpus in results; null: the file's or folder's.
         pattern: which files of a folder, as a glob.
-        separator: what parts the documents of a file (a blank line, say); null: every file is one document.
+        separator: what parts the documents of a file, where \\n and \\t are a line's end and a tab, as a shell
+            passes them; null: every file is one document.
     """
 
     path: str
@@ -248,7 +249,7 @@ class TextFile(TextData):
             raise UserError(f"data.path={self.path}: no such file or folder")
         files = self._files(path) if path.is_dir() else [path]
         sizes = [file_size(file) for file in files]
-        separator = (self.separator or BLANK_LINE).encode()
+        separator = (self.separator or BLANK_LINE).replace("\\n", "\n").replace("\\t", "\t").encode()
         held_out: float | list[bool] = self.held_out
         if self.separator:
             spans = np.array([(i, *span) for i, file in enumerate(files) for span in split_by(file, separator)])

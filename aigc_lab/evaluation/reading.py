@@ -60,8 +60,8 @@ class Reading:
 
     @property
     def first_words(self) -> list[list[int]]:
-        """The first `n_words` of each: passages of as many bytes have more or fewer words, and repetition grows with
-        their number."""
+        """The first `n_words` of each: passages of as many bytes have more words or fewer, and repetition grows
+        with their number."""
         return [words[: self.n_words] for words in self.words]
 
     @cached_property

@@ -63,6 +63,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("train seed=1,2", ["seed=1,2", "add -m"]),
     ("train model.lr", ["cannot read override 'model.lr'", "give model.lr=VALUE"]),
     ("train data=[1,2", ["cannot read override 'data=[1,2'"]),
+    ("train 'data.separator=\n'", [r"cannot read override 'data.separator=\n'"]),
     ("train hydra.run.dir=x", ["hydra.* settings are not used"]),
     ("train --config-dir=nowhere", ["--config-dir=nowhere", "no such folder"]),
     ("train --config-dir=mine experiment=typo", ["unknown key 'modle'", "did you mean 'model'?"]),

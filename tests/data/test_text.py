@@ -117,7 +117,8 @@ def test_the_hash_follows_the_content(tmp_path: Path) -> None:
 def test_documents_of_a_file_are_held_out_whole(tmp_path: Path) -> None:
     poems = [f"poem {i}\nline after line, {i * 7 % 13}" for i in range(200)]
     (tmp_path / "poems.txt").write_text("\n\n".join([*poems, "", " "]))
-    data = text_file(tmp_path / "poems.txt", separator="\n\n")
+    data = text_file(tmp_path / "poems.txt", separator=r"\n\n")  # as a shell passes it
+    assert data.spec == text_file(tmp_path / "poems.txt", separator="\n\n").spec
     train, held_out = (data.likelihood_items(split).to_strings() for split in ("train", "held_out"))
     assert sorted(train + held_out) == sorted(poems)
     assert 18 <= len(held_out) <= 24
