@@ -101,6 +101,9 @@ if __name__ == "__main__":
         print(f"round {seed}: nanoGPT {peer}, ours {mine}, T / ours {ratio:.1f}", flush=True)
         steps = round(STEPS * ratio)
         at_t = ours(root, seed, *arguments.overrides, f"trainer.max_steps={steps}")
+        while at_t["seconds"] > peer["seconds"]:  # so many do not fit into T
+            steps = int(0.97 * steps * peer["seconds"] / at_t["seconds"])
+            at_t = ours(root, seed, *arguments.overrides, f"trainer.max_steps={steps}")
         print(f"round {seed}: ours with {steps} steps {at_t}", flush=True)
         rounds.append({"nanogpt": peer, "ours": mine, "ratio": ratio, "at_t": at_t, "steps_at_t": steps})
     summary = {"ratio": statistics.median(r["ratio"] for r in rounds)}
