@@ -23,10 +23,16 @@ class Resampled(NeuralGenerator):
     sample is. Rejection (Azadi et al. 2019) would need a bound of the ratio, and another number of proposals each
     time.
 
+    For points only. Of images the two laws hardly overlap, a few proposals have all the weight, and they are those
+    that D errs about: chosen from 64, samples of `image/digits_gan` went from a Fréchet distance of 56 to 250.
+
     Args:
         generator, latent_dim, latent: as for `Implicit`.
         discriminator: the network of D.
         proposals: samples of G, and verdicts of D, that one sample costs.
+
+    Raises:
+        ValueError: the data is no points.
     """
 
     def __init__(
@@ -40,6 +46,8 @@ class Resampled(NeuralGenerator):
         proposals: PositiveInt,
     ) -> None:
         super().__init__(spec)
+        if spec.modality != "points":
+            raise ValueError(f"{spec.name} holds no points, and of nothing else is the ratio learnt well enough")
         self.proposal = Implicit(spec=spec, generator=generator, latent_dim=latent_dim, latent=latent)
         self.discriminator = discriminator.encoder(spec.shape, 1)
         self.proposals = proposals

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import QUIET, train_these
-from PIL import Image
 from test_distributed import two_processes
 from test_generators import rng, spec_of
 from torch import Tensor, nn
@@ -114,38 +113,32 @@ def test_samples_come_nearer_to_the_data(stages: tuple[Path, Path], tmp_path: Pa
     assert json.loads((stages[1] / "checkpoints/weights.json").read_text())["kind"] == "Resampled"
 
 
-def test_images_by_two_processes(tmp_path: Path) -> None:
-    gan = [
-        "data=digits",
-        "data.batch_size=16",
-        "model=gan",
-        "model.generator.width=4",
-        "model.discriminator.width=4",
-    ]
-    first = train_these(tmp_path / "first", [*gan, "trainer.max_steps=2"])
-    command = ["data=digits", "data.batch_size=16", "model=resampled", f"model.run={first}", "model.proposals=3"]
-    command += ["trainer=ddp_cpu", *QUIET, f"paths.runs_dir={tmp_path}", "name=second", "run_id=one"]
-    two_processes("train", *command, "trainer.max_steps=3")
-    assert main(["sample", str(tmp_path / "second/one"), "-n", "4", "--output", str(tmp_path / "sheet.png")]) == 0
-    with Image.open(tmp_path / "sheet.png") as picture:
-        assert picture.size[1] == 52
+def test_two_processes(stages: tuple[Path, Path], tmp_path: Path) -> None:
+    more = [f"model.run={stages[0]}", "model.proposals=3", "trainer.max_steps=3", "trainer=ddp_cpu", *QUIET]
+    two_processes("train", *RESAMPLED, *more, f"paths.runs_dir={tmp_path}", "name=second", "run_id=one")
+    generator = load(tmp_path / "second/one")
+    assert isinstance(generator, Resampled) and generator.proposals == 3
 
 
-def test_what_is_no_run_of_a_gan_is_refused_in_one_line(
-    train: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_cannot_be_resampled_is_refused_in_one_line(
+    train: Callable[..., Path], stages: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    vae = train("vae", "trainer.max_steps=1")
-    conditions = ["model/generator_condition=concatenation", "model/discriminator_condition=projection"]
-    of_classes = train("gan", *conditions, "trainer.max_steps=1")
-    gan = train("gan", "trainer.max_steps=1")
-    capsys.readouterr()
-    command = ["train", "data=digits", "model=resampled", *QUIET, f"paths.runs_dir={tmp_path}/new"]
-    assert main([*command, f"model.run={vae}"]) == 2
-    assert capsys.readouterr().err == f"aigc: model.run={vae}: its model has no generator\n"
-    assert main([*command, f"model.run={of_classes}"]) == 2
-    assert capsys.readouterr().err.endswith(
-        "makes images of classes that it is asked for, which are not resampled\n"
-    )
-    assert main([*command, f"model.run={gan}", "data.levels=4"]) == 2
-    assert capsys.readouterr().err.endswith("its samples are not of the shape of digits\n")
+    vae, gan = train("vae", "trainer.max_steps=1"), train("gan", "trainer.max_steps=1")
+    command = ["train", *RESAMPLED, *QUIET, f"paths.runs_dir={tmp_path}/new"]
+    own = f"model.run={stages[0]}"
+    for overrides, says in (
+        ([f"model.run={vae}"], "its model has no generator"),
+        ([f"model.run={stages[1]}"], "is of no GAN; name a run of model=gan"),
+        ([f"model.run={gan}"], "its samples are not of the shape of Gaussian"),
+        ([f"model.run={gan}", "data=digits"], "digits holds no points"),
+        ([own, "model.latent=uniform"], f"latent: is uniform, and that of run={stages[0]} is normal"),
+        ([own, "model.latent_dim=3"], "latent_dim: is 3, and that of"),
+        (
+            [own, "model.generator={_target_: aigc_lab.nets.mlp.MLP, hidden: [8]}"],
+            "generator: is MLP(hidden=[8])",
+        ),
+    ):
+        capsys.readouterr()
+        assert main([*command, *overrides]) == 2, overrides
+        assert says in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "new").exists()

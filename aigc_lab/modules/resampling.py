@@ -5,7 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aigc_lab.generators import Implicit, evaluating, fill
+from aigc_lab.config.targets import build
+from aigc_lab.generators import Implicit, fill
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.objectives.games import Minimax
@@ -27,7 +28,7 @@ class Resampling(GenerativeModule):
         lr: learning rate at the schedule's peak.
 
     Raises:
-        ValueError: the run is not of a GAN, of one that is asked for classes, or of other data.
+        ValueError: the run is not of this generator, or of items of another shape.
         UserError: it is not finished.
     """
 
@@ -48,10 +49,13 @@ class Resampling(GenerativeModule):
         weights, spec = opened.weights(), plan.spec
         if weights.kind != Implicit.__name__:
             raise ValueError(f"run={run}: is of no GAN; name a run of model=gan")
-        if opened.config().model.get("generator_condition") is not None:
-            raise ValueError(f"run={run}: makes images of classes that it is asked for, which are not resampled")
-        if (weights.spec.shape, weights.spec.vocab_size) != (spec.shape, spec.vocab_size):
+        if weights.spec.shape != spec.shape:
             raise ValueError(f"run={run}: its samples are not of the shape of {spec.name}")
+        theirs = opened.config().model
+        ours = {"generator": generator, "latent_dim": latent_dim, "latent": latent}
+        built = {name: build(theirs[name], path=f"model.{name}") for name in ours}
+        if other := [name for name in ours if ours[name] != built[name]]:
+            raise ValueError(f"{other[0]}: is {ours[other[0]]}, and that of run={run} is {built[other[0]]}")
         self.generator = Resampled(
             spec=spec,
             generator=generator,
@@ -80,10 +84,9 @@ class Resampling(GenerativeModule):
         return self.make_optimizer(self.generator.discriminator.parameters(), self.lr)
 
     def _loss(self, batch: Tensor) -> Tensor:
-        """On as many new samples of G as there are items, in one pass: where D normalises over a batch, it does so
-        over both, as later when it judges."""
+        """On as many new samples of G as there are items."""
         proposal = self.generator.proposal
-        with torch.no_grad(), evaluating(proposal):
+        with torch.no_grad():
             fake = proposal(proposal.latents(len(batch)))
-        logits = self.generator.discriminator(torch.cat([proposal.real(batch), fake]))
-        return Minimax().discriminator_loss(*logits.chunk(2))
+        discriminator = self.generator.discriminator
+        return Minimax().discriminator_loss(discriminator(batch), discriminator(fake))
