@@ -130,6 +130,8 @@ NARROW: dict[str, dict[str, Any]] = {
     "smooth": {"hidden": [8]},
     "fourier": {"hidden": [8], "n_features": 4},
     "stepped": {"hidden": [8], "n_signs": 2},
+    "normalised": {"hidden": [8]},
+    "maxout_mlp": {"hidden": [8]},
 }
 
 

@@ -1,5 +1,7 @@
 """The repository as a whole: who imports whom, what ships, what the documents say."""
 
+import json
+import math
 import os
 import re
 import shlex
@@ -14,6 +16,7 @@ import yaml
 
 from aigc_lab.cli import aigc
 from aigc_lab.config.compose import Composer
+from aigc_lab.reproduce.verdict import judge
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -151,6 +154,23 @@ def test_the_table_of_groups_has_every_option() -> None:
     for group in composer.groups():
         options = set() if group == "experiment" else set(composer.options(group))
         assert options <= set(re.findall("`([^`]+)`", told[group])), group
+
+
+def test_every_committed_result_is_judged_by_the_claims_of_now() -> None:
+    """And the ledger is what they make: `aigc reproduce NAME --judge` after a change of claims."""
+    composer = Composer()
+    for path in sorted((ROOT / "experiments").glob("*/*.results.json")):
+        results = json.loads(path.read_text())
+        claims = composer.reproduction([f"experiment={results['experiment']}"]).claims
+        assert claims is not None
+        assert (results.get("protocol", ""), results["seeds"]) == (claims.protocol or "", claims.seeds), path.name
+        measured = {
+            variant: {name: [math.nan if v is None else v for v in values] for name, values in found.items()}
+            for variant, found in results["measured"].items()
+        }
+        judged = json.loads(json.dumps([one.to_json() for one in judge(claims, measured)]))
+        assert [one["verdict"] for one in judged] == [one["verdict"] for one in results["claims"]], path.name
+        assert [one["source"] for one in judged] == [one["source"] for one in results["claims"]], path.name
 
 
 def test_both_readmes_show_the_same_commands() -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from aigc_lab.nets.mlp import LargestOf
 from aigc_lab.nets.rectifier import Intensities, SigmoidImages, linear, require_image
 from aigc_lab.types import Fraction, PositiveFloat, PositiveInt, Shape
 
@@ -50,9 +51,9 @@ class MaxoutLayer(nn.Module):
 
     def __init__(self, n_in: int, n_units: int, pieces: int, init_range: float | None) -> None:
         super().__init__()
-        self.pieces = pieces
         self.linear = linear(n_in, pieces * n_units, init_range)
+        self.largest = LargestOf(pieces)
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """[B, n_in] -> [B, n_units]. Ties (all of them, if weights were equal) follow the first piece."""
-        return self.linear(x_BD).unflatten(1, (self.pieces, -1)).max(1).values
+        """[B, n_in] -> [B, n_units]."""
+        return self.largest(self.linear(x_BD))

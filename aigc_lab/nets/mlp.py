@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from aigc_lab.types import PositiveInt, Shape
+from aigc_lab.types import PositiveFloat, PositiveInt, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,60 @@ class SmoothMLP(MLP):
 
     def _activation(self) -> nn.Module:
         return nn.Tanh()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalisedMLP(MLP):
+    """The same with batch normalisation and ReLU, and weights that start as N(0, init_sd²) and biases at 0: the
+    generator of PacGAN's points (Lin et al. 2018).
+
+    Args:
+        init_sd: of the weights.
+    """
+
+    init_sd: PositiveFloat
+
+    def _layers(self, sizes: Sequence[int]) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(sizes[:-1]):
+            layers += [normal_linear(n_in, n_out, self.init_sd), nn.BatchNorm1d(n_out), nn.ReLU()]
+        return [*layers, normal_linear(sizes[-2], sizes[-1], self.init_sd)]
+
+
+def normal_linear(n_in: int, n_out: int, sd: float) -> nn.Linear:
+    """A layer whose weights start as N(0, sd²) and biases at 0."""
+    layer = nn.Linear(n_in, n_out)
+    nn.init.normal_(layer.weight, 0, sd)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxoutMLP(NormalisedMLP):
+    """The same with maxout, h_i = max_j x·W_ij + b_ij, instead: the discriminator of PacGAN's points.
+
+    Args:
+        pieces: linear functions of which a unit is the largest.
+    """
+
+    pieces: PositiveInt
+
+    def _layers(self, sizes: Sequence[int]) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(sizes[:-1]):
+            layers += [normal_linear(n_in, self.pieces * n_out, self.init_sd), LargestOf(self.pieces)]
+        return [*layers, normal_linear(sizes[-2], sizes[-1], self.init_sd)]
+
+
+class LargestOf(nn.Module):
+    """[B, n_pieces · n] -> [B, n], the maximum over pieces; ties follow the first."""
+
+    def __init__(self, n_pieces: int) -> None:
+        super().__init__()
+        self.n_pieces = n_pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (self.n_pieces, -1)).max(1).values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import torch
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.conv import Conv, halvings
 from aigc_lab.nets.maxout import Maxout
-from aigc_lab.nets.mlp import MLP, SmoothMLP, SteppedMLP
+from aigc_lab.nets.mlp import MLP, MaxoutMLP, NormalisedMLP, SmoothMLP, SteppedMLP
 from aigc_lab.nets.rectifier import Rectifier
 
 ARCHITECTURES = {
@@ -47,6 +47,21 @@ def test_the_convolutional_pair_keeps_the_variance() -> None:
     images = architecture.decoder(32, (1, 32, 32))(torch.randn(64, 32))
     assert 0.01 < logits.std() < 2
     assert 0.02 < images.std() < 2
+
+
+def test_the_networks_of_pacgan() -> None:
+    """Maxout of pieces by hand, and layers that a batch leaves with mean 0 and variance 1 before the ReLU."""
+    judge = MaxoutMLP(hidden=[3], pieces=2, init_sd=0.5).encoder((2,), 1)
+    x = torch.randn(50, 2)
+    hidden, output = (layer for layer in judge if isinstance(layer, torch.nn.Linear))
+    pieces = x @ hidden.weight.T + hidden.bias
+    torch.testing.assert_close(judge(x), output(torch.maximum(pieces[:, :3], pieces[:, 3:])))
+    make = NormalisedMLP(hidden=[400, 400], init_sd=0.02).decoder(2, (2,))
+    layers = [layer for layer in make if isinstance(layer, torch.nn.Linear)]
+    assert [layer.weight.shape for layer in layers] == [(400, 2), (400, 400), (2, 400)]
+    assert float(layers[1].weight.std()) == pytest.approx(0.02, rel=0.02) and not layers[1].bias.any()
+    normalised = make[:2](100 * x)  # so wide that eps does not matter
+    assert float(normalised.mean(0).abs().max()) < 1e-5 and float(normalised.var(0, correction=0).min()) > 0.9
 
 
 def test_a_stepped_perceptron_sees_of_its_first_inputs_only_the_signs() -> None:
