@@ -288,7 +288,7 @@ def test_protocols_are_said_in_one_line() -> None:
     composer = compose.Composer()
     names = [name for name in composer.with_claims() if name.startswith(("modes/", "goodfellow2014/"))]
     found = [composer.reproduction([f"experiment={name}"]).claims for name in names]
-    assert len(found) == 8 and all(claims and claims.protocol for claims in found)
+    assert len(found) >= 8 and all(claims and claims.protocol for claims in found)
     with pytest.raises(UserError, match="protocol"):
         check(found[0].model_dump() | {"protocol": "a\nb"}, Claims)
 

@@ -99,7 +99,8 @@ def test_a_perfect_sampler_of_a_ring_is_judged_on_samples_enough() -> None:
         claims = composer.reproduction([f"experiment={name}"]).claims
         assert claims is not None and not set(claims.seeds) & set(range(10)), "the recipe was chosen on these"
         assert [c.at_most for c in claims.judged if c.quantity == "high_quality"] == [None]
-        assert [c.at_most for c in claims.judged if c.quantity == "high_quality@100k"] == [0.993]
+        many = [c.at_most for c in claims.judged if c.quantity == "high_quality@100k" and c.variant != "gan"]
+        assert many == [0.993]
 
 
 def test_fates() -> None:
