@@ -18,7 +18,7 @@ from aigc_lab.data.samples import Points
 from aigc_lab.generators import Implicit, load
 from aigc_lab.resampled import Resampled
 
-GAN = ["data=gaussian_2d", "data.batch_size=128", "model=gan", "model/generator=mlp", "model/discriminator=mlp"]
+GAN = ["data=gaussian_2d", "data.batch_size=128", "model=gan", "model/generator=normalised", "model/discriminator=mlp"]
 GAN += ["model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "model.latent_dim=2", "model.lr=5e-3"]
 GAN += ["model.ema_decay=0.9"]
 RESAMPLED = ["data=gaussian_2d", "data.batch_size=128", "model=resampled", "model/discriminator=mlp"]
@@ -108,7 +108,7 @@ def test_samples_come_nearer_to_the_data(stages: tuple[Path, Path], tmp_path: Pa
     kept = second.proposal.state_dict()
     assert all(torch.equal(tensor, kept[name]) for name, tensor in first.state_dict().items()), "G stays as it is"
     before, after = map(gap, stages)
-    assert before > 1 and after < 0.3
+    assert before > 1 and after < before / 10
     assert second.cost().flops_per_sample > 64 * first.cost().flops_per_sample
     assert json.loads((stages[1] / "checkpoints/weights.json").read_text())["kind"] == "Resampled"
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aigc_lab.config.targets import build
-from aigc_lab.generators import Implicit, fill
+from aigc_lab.generators import Implicit, evaluating, fill
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.nets.architecture import Architecture
 from aigc_lab.objectives.games import Minimax
@@ -86,7 +86,7 @@ class Resampling(GenerativeModule):
     def _loss(self, batch: Tensor) -> Tensor:
         """On as many new samples of G as there are items."""
         proposal = self.generator.proposal
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(proposal):
             fake = proposal(proposal.latents(len(batch)))
         discriminator = self.generator.discriminator
         return Minimax().discriminator_loss(discriminator(batch), discriminator(fake))
