@@ -18,9 +18,9 @@ from aigc_lab.data.samples import Points
 from aigc_lab.generators import Implicit, load
 from aigc_lab.resampled import Resampled
 
-GAN = ["data=gaussian_2d", "data.batch_size=128", "model=gan", "model/generator=normalised", "model/discriminator=mlp"]
+GAN = ["data=gaussian_2d", "data.batch_size=128", "model=gan", "model.ema_decay=0.9"]
+GAN += ["model/generator=normalised", "model/discriminator=mlp"]
 GAN += ["model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "model.latent_dim=2", "model.lr=5e-3"]
-GAN += ["model.ema_decay=0.9"]
 RESAMPLED = ["data=gaussian_2d", "data.batch_size=128", "model=resampled", "model/discriminator=mlp"]
 RESAMPLED += ["model.discriminator.hidden=[32]"]
 Function = Callable[[Tensor], Tensor]
