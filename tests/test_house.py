@@ -1,7 +1,5 @@
 """The repository as a whole: who imports whom, what ships, what the documents say."""
 
-import json
-import math
 import os
 import re
 import shlex
@@ -16,7 +14,8 @@ import yaml
 
 from aigc_lab.cli import aigc
 from aigc_lab.config.compose import Composer
-from aigc_lab.reproduce.verdict import judge
+from aigc_lab.reproduce.plan import Plan
+from aigc_lab.reproduce.reproduction import judge_again
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -156,21 +155,20 @@ def test_the_table_of_groups_has_every_option() -> None:
         assert options <= set(re.findall("`([^`]+)`", told[group])), group
 
 
-def test_every_committed_result_is_judged_by_the_claims_of_now() -> None:
-    """And the ledger is what they make: `aigc reproduce NAME --judge` after a change of claims."""
-    composer = Composer()
-    for path in sorted((ROOT / "experiments").glob("*/*.results.json")):
-        results = json.loads(path.read_text())
-        claims = composer.reproduction([f"experiment={results['experiment']}"]).claims
+def test_every_committed_result_is_judged_by_the_claims_of_now(tmp_path: Path) -> None:
+    """And the ledger is theirs: after a change of claims, `aigc reproduce NAME --judge`."""
+    composer, committed = Composer(), ROOT / "experiments"
+    names, files = composer.with_claims(), sorted(committed.glob("*/*.results.*"))
+    for file in files:
+        (tmp_path / file.parent.name).mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / file.relative_to(committed))
+    for file in (file for file in files if file.suffix == ".json"):
+        name = str(file.relative_to(committed)).removesuffix(".results.json")
+        claims = composer.reproduction([f"experiment={name}"]).claims
         assert claims is not None
-        assert (results.get("protocol", ""), results["seeds"]) == (claims.protocol or "", claims.seeds), path.name
-        measured = {
-            variant: {name: [math.nan if v is None else v for v in values] for name, values in found.items()}
-            for variant, found in results["measured"].items()
-        }
-        judged = json.loads(json.dumps([one.to_json() for one in judge(claims, measured)]))
-        assert [one["verdict"] for one in judged] == [one["verdict"] for one in results["claims"]], path.name
-        assert [one["source"] for one in judged] == [one["source"] for one in results["claims"]], path.name
+        judge_again(Plan(name, claims, False, tmp_path, []), with_claims=names)
+        assert (tmp_path / file.relative_to(committed)).read_text() == file.read_text(), name
+    assert (tmp_path / "LEDGER.md").read_text() == (committed / "LEDGER.md").read_text()
 
 
 def test_both_readmes_show_the_same_commands() -> None:

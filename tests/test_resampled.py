@@ -1,7 +1,6 @@
 """A GAN's samples, chosen by a discriminator."""
 
 import itertools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +79,7 @@ def test_with_many_proposals_the_law_is_that_of_the_data() -> None:
     log_ratio = lambda x: x.square() / 2 - 2 * (x - 0.5).square() + torch.tensor(2.0).log()  # noqa: E731
     x = resampled(lambda z: z, log_ratio, 512).sample(10_000, rng=rng()).coordinates
     assert float(x.mean()) == pytest.approx(0.5, abs=4 * 0.5 / 100)
-    assert float(x.std()) == pytest.approx(0.5, abs=4 * 0.5 / 200**0.5 / 10 + 0.005)
+    assert float(x.std()) == pytest.approx(0.5, abs=4 * 0.5 / 20_000**0.5 + 0.005)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def gap(run: Path) -> float:
     return float((x.mean(0) - mean).norm() + (x.T.cov() - covariance).norm())
 
 
-def test_samples_come_nearer_to_the_data(stages: tuple[Path, Path], tmp_path: Path) -> None:
+def test_samples_come_nearer_to_the_data(stages: tuple[Path, Path]) -> None:
     first, second = (load(run) for run in stages)
     assert isinstance(first, Implicit) and isinstance(second, Resampled)
     kept = second.proposal.state_dict()
@@ -110,7 +109,6 @@ def test_samples_come_nearer_to_the_data(stages: tuple[Path, Path], tmp_path: Pa
     before, after = map(gap, stages)
     assert before > 1 and after < before / 10
     assert second.cost().flops_per_sample > 64 * first.cost().flops_per_sample
-    assert json.loads((stages[1] / "checkpoints/weights.json").read_text())["kind"] == "Resampled"
 
 
 def test_two_processes(stages: tuple[Path, Path], tmp_path: Path) -> None:

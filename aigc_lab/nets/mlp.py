@@ -30,10 +30,14 @@ class MLP:
         return nn.Sequential(*self._layers([n_in, *self.hidden, math.prod(shape)]), nn.Unflatten(1, shape))
 
     def _layers(self, sizes: Sequence[int]) -> list[nn.Module]:
-        layers: list[nn.Module] = [nn.Linear(sizes[0], sizes[1])]
-        for n_in, n_out in pairwise(sizes[1:]):
-            layers += [self._activation(), nn.Linear(n_in, n_out)]
-        return layers
+        hidden = [layer for pair in pairwise(sizes[:-1]) for layer in self._hidden(*pair)]
+        return [*hidden, self._linear(*sizes[-2:])]
+
+    def _hidden(self, n_in: int, n_out: int) -> list[nn.Module]:
+        return [self._linear(n_in, n_out), self._activation()]
+
+    def _linear(self, n_in: int, n_out: int) -> nn.Linear:
+        return nn.Linear(n_in, n_out)
 
     def _activation(self) -> nn.Module:
         return nn.LeakyReLU(0.2)
@@ -50,46 +54,43 @@ class SmoothMLP(MLP):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormalisedMLP(MLP):
-    """The same with batch normalisation and ReLU, and weights that start as N(0, init_sd²) and biases at 0: the
-    generator of PacGAN's points (Lin et al. 2018).
+class _NormalStart(MLP):
+    """Weights start as N(0, init_sd²) and biases at 0, as in PacGAN's networks for points (Lin et al. 2018)."""
+
+    init_sd: PositiveFloat
+
+    def _linear(self, n_in: int, n_out: int) -> nn.Linear:
+        layer = super()._linear(n_in, n_out)
+        nn.init.normal_(layer.weight, 0, self.init_sd)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalisedMLP(_NormalStart):
+    """An MLP with batch normalisation and ReLU: PacGAN's generator of points.
 
     Args:
         init_sd: of the weights.
     """
 
-    init_sd: PositiveFloat
-
-    def _layers(self, sizes: Sequence[int]) -> list[nn.Module]:
-        layers: list[nn.Module] = []
-        for n_in, n_out in pairwise(sizes[:-1]):
-            layers += [normal_linear(n_in, n_out, self.init_sd), nn.BatchNorm1d(n_out), nn.ReLU()]
-        return [*layers, normal_linear(sizes[-2], sizes[-1], self.init_sd)]
-
-
-def normal_linear(n_in: int, n_out: int, sd: float) -> nn.Linear:
-    """A layer whose weights start as N(0, sd²) and biases at 0."""
-    layer = nn.Linear(n_in, n_out)
-    nn.init.normal_(layer.weight, 0, sd)
-    nn.init.zeros_(layer.bias)
-    return layer
+    def _hidden(self, n_in: int, n_out: int) -> list[nn.Module]:
+        return [self._linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU()]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaxoutMLP(NormalisedMLP):
-    """The same with maxout, h_i = max_j x·W_ij + b_ij, instead: the discriminator of PacGAN's points.
+class MaxoutMLP(_NormalStart):
+    """An MLP with maxout, h_i = max_j x·W_ij + b_ij: PacGAN's discriminator of points.
 
     Args:
+        init_sd: of the weights.
         pieces: linear functions of which a unit is the largest.
     """
 
     pieces: PositiveInt
 
-    def _layers(self, sizes: Sequence[int]) -> list[nn.Module]:
-        layers: list[nn.Module] = []
-        for n_in, n_out in pairwise(sizes[:-1]):
-            layers += [normal_linear(n_in, self.pieces * n_out, self.init_sd), LargestOf(self.pieces)]
-        return [*layers, normal_linear(sizes[-2], sizes[-1], self.init_sd)]
+    def _hidden(self, n_in: int, n_out: int) -> list[nn.Module]:
+        return [self._linear(n_in, self.pieces * n_out), LargestOf(self.pieces)]
 
 
 class LargestOf(nn.Module):
