@@ -94,14 +94,14 @@ class MaxoutMLP(_NormalStart):
 
 
 class LargestOf(nn.Module):
-    """[B, n_pieces · n] -> [B, n], the maximum over pieces; ties follow the first."""
+    """[B, n_pieces · n] -> [B, n], the maximum over pieces; pieces that tie share the gradient."""
 
     def __init__(self, n_pieces: int) -> None:
         super().__init__()
         self.n_pieces = n_pieces
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.n_pieces, -1)).max(1).values
+        return x.unflatten(1, (self.n_pieces, -1)).amax(1)  # `max` finds indices too, in twice the time
 
 
 @dataclass(frozen=True, kw_only=True)
