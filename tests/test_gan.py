@@ -84,8 +84,7 @@ def test_augmentation_is_steered_by_what_the_game_means(train: Train, game: str,
     gan._trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda x, reduce_op: x), world_size=1)  # type: ignore
     real = Minibatch(torch.ones(4, 1, 8, 8), None)
     verdicts = (Verdict(torch.full((4, 1), logit, requires_grad=True), torch.zeros(())) for logit in (-1.0, -3.0))
-    gan.judge = lambda items, minibatch: next(verdicts)  # type: ignore
-    gan._discriminator_step(real, gan.judge(real.real, real), -real.real)
+    gan._discriminator_step(real, *verdicts, -real.real)
     assert steered == [sign]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from aigc_lab import training
 from aigc_lab.config.compose import Composer
@@ -15,7 +16,8 @@ from aigc_lab.errors import UserError
 from aigc_lab.generators import LATENTS, Implicit, load
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.minimax import parzen
-from aigc_lab.modules.gan import GAN, SimultaneousGAN
+from aigc_lab.modules.gan import GAN, Minibatch, SimultaneousGAN
+from aigc_lab.nets.conditional import Verdict
 from aigc_lab.pictures import sheet
 from aigc_lab.reproduce.measures import ParzenWindow, SharedHarness
 from aigc_lab.reproduce.trial import Seen, Trial
@@ -97,6 +99,21 @@ def test_players_that_move_at_once_do_not_see_each_others_move(train_gan: Callab
     assert isinstance(both, SimultaneousGAN)
 
 
+def test_both_players_learn_from_one_pass_of_the_samples(
+    train_gan: Callable[..., GAN], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So they share its dropout: beside it there is only the pass of the real images."""
+    judged, judge = [], GAN.judge
+
+    def counted(self: GAN, items: Tensor, minibatch: Minibatch) -> Verdict:
+        judged.append(items.requires_grad)
+        return judge(self, items, minibatch)
+
+    monkeypatch.setattr(GAN, "judge", counted)
+    train_gan(1e-2, 1e-2)
+    assert judged == [False, True]
+
+
 @pytest.fixture
 def train_gan(tmp_path: Path) -> Callable[..., GAN]:
     """One step of plain gradient descent on digits at the two learning rates given -> the trained module."""
@@ -108,6 +125,7 @@ def train_gan(tmp_path: Path) -> Callable[..., GAN]:
             "model._target_=aigc_lab.modules.gan.SimultaneousGAN",
             "model/generator=mlp",
             "model/discriminator=mlp",
+            "model/penalties=none",
             "model.generator.hidden=[8]",
             "model.discriminator.hidden=[8]",
             "optimizer=sgd",

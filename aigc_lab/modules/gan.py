@@ -141,13 +141,17 @@ class GAN(GenerativeModule):
     def training_step(self, batch: Tensor | LabelledImages, batch_idx: int) -> None:
         for minibatch in self._minibatches(batch):
             with torch.no_grad():
-                fake = self._generate(minibatch)
-            reported = self._discriminator_step(minibatch, self.judge(minibatch.real, minibatch), fake)
+                fake_items = self._generate(minibatch)
+            real, fake = self.judge(minibatch.real, minibatch), self.judge(fake_items, minibatch)
+            reported = self._discriminator_step(minibatch, real, fake, fake_items)
+        optimizer, _ = self.each_optimizer()
         with frozen(self.discriminator):
             verdict = self.judge(self._generate(minibatch), minibatch)
             # the logits of D as it is now, where the game looks at them
             real_logits = self.judge(minibatch.real, minibatch).logits if self.objective.compares else None
-            reported |= self._generator_step(verdict, real_logits)
+            loss = self._generator_loss(verdict, real_logits)
+            self.descend(optimizer, [loss + verdict.class_loss])
+        reported["generator_loss"] = loss
         self._update_ema()
         self.report(reported)
 
@@ -190,11 +194,12 @@ class GAN(GenerativeModule):
             return Verdict(self.discriminator(items), items.new_zeros(()))
         return self.discriminator(items, minibatch.classes)
 
-    def _discriminator_step(self, minibatch: Minibatch, real: Verdict, fake_items: Tensor) -> dict[str, Tensor]:
+    def _discriminator_step(
+        self, minibatch: Minibatch, real: Verdict, fake: Verdict, fake_items: Tensor
+    ) -> dict[str, Tensor]:
         """Returns what is to be reported."""
         _, optimizer = self.each_optimizer()
         progress = self.step / self.plan.max_steps
-        fake = self.judge(fake_items, minibatch)
         game_loss = self.objective.discriminator_loss(real.logits, fake.logits)
 
         def logits(items: Tensor) -> Tensor:
@@ -214,9 +219,8 @@ class GAN(GenerativeModule):
         means = {"real_logit": real.logits.mean(), "fake_logit": fake.logits.mean()}
         return {"discriminator_loss": game_loss, **penalties, **told, **means}
 
-    def _generator_step(self, fake: Verdict, real_logits: Tensor | None) -> dict[str, Tensor]:
-        """Returns what is to be reported."""
-        optimizer, _ = self.each_optimizer()
+    def _generator_loss(self, fake: Verdict, real_logits: Tensor | None) -> Tensor:
+        """The game's, without classes; of the best samples only while `top_k` says so."""
         # a game that does not compare looks at no real logits, so any will do
         compared = fake.logits.detach() if real_logits is None else real_logits
         logits = fake.logits
@@ -224,9 +228,7 @@ class GAN(GenerativeModule):
             share = 1 - (1 - self.top_k) * self.step / self.plan.max_steps
             best = logits.detach().flatten().topk(max(1, round(share * len(logits)))).indices
             logits, compared = logits[best], compared[best]
-        loss = self.objective.generator_loss(logits, compared)
-        self.descend(optimizer, [loss + fake.class_loss])
-        return {"generator_loss": loss}
+        return self.objective.generator_loss(logits, compared)
 
     def _update_ema(self) -> None:
         update_average(self.generator_ema, self.generator, decay=self.ema_decay, step=self.step)
@@ -236,20 +238,24 @@ class SimultaneousGAN(GAN):
     """Both players move at once, on one batch of samples, as in the code of Goodfellow et al. 2014.
 
     G descends the gradient through D as it was before the step, and D learns from samples of G as it was: the
-    simultaneous gradient descent of `aigc_lab.minimax.games`, where `GAN` alternates.
+    simultaneous gradient descent of `aigc_lab.minimax.games`, where `GAN` alternates. Both gradients come from one
+    pass of the samples through D, so that they share its dropout, as theirs do.
     """
 
     at_once: ClassVar[bool] = True
 
     def training_step(self, batch: Tensor | LabelledImages, batch_idx: int) -> None:
+        optimizer, _ = self.each_optimizer()
         minibatch = self.minibatch(batch)
-        fake = self._generate(minibatch)
-        real = self.judge(minibatch.real, minibatch)
-        with frozen(self.discriminator):
-            reported = self._generator_step(self.judge(fake, minibatch), real.logits.detach())
-        reported |= self._discriminator_step(minibatch, real, fake.detach())  # fake was made before G moved
+        fake_items = self._generate(minibatch)
+        judged = fake_items.detach().requires_grad_()
+        real, fake = self.judge(minibatch.real, minibatch), self.judge(judged, minibatch)
+        loss = self._generator_loss(fake, real.logits.detach())
+        (slope,) = torch.autograd.grad(loss + fake.class_loss, judged, retain_graph=True)
+        self.descend(optimizer, [(fake_items * slope).sum()])
+        reported = self._discriminator_step(minibatch, real, fake, judged.detach())
         self._update_ema()
-        self.report(reported)
+        self.report(reported | {"generator_loss": loss})
 
 
 @contextmanager
