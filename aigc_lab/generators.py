@@ -32,7 +32,7 @@ from aigc_lab.nets.architecture import Architecture
 from aigc_lab.nets.conditional import GeneratorCondition, one_hot
 from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.nets.transformer import Transformer
-from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit
+from aigc_lab.objectives.likelihoods import Likelihood, at_least_float32, to_levels, to_unit
 from aigc_lab.objectives.variational import Draws, WeightSums
 from aigc_lab.run import Run
 from aigc_lab.types import PositiveInt
@@ -317,7 +317,7 @@ class Implicit(NeuralGenerator):
         """Latents [B, latent_dim], beside one-hot classes [B, K] where it takes them -> images [B, C, H, W] in
         [-1, 1], or points [B, d]."""
         assert (classes is not None) == self.conditional
-        output = self.network(z if classes is None else torch.cat([z, classes.to(z)], 1))
+        output = at_least_float32(self.network(z if classes is None else torch.cat([z, classes.to(z)], 1)))
         return output.tanh() if self.modality == "image" else output
 
     def real(self, batch: Tensor) -> Tensor:
@@ -405,12 +405,12 @@ class LatentVariable(NeuralGenerator):
         x = to_unit(pixels, self.spec.vocab_size)
         if self.conditional:
             x = torch.cat([x, self._one_hot(classes)[..., None, None].expand(-1, -1, *x.shape[2:])], 1)
-        mean, log_variance = self.encoder(x).chunk(2, 1)
+        mean, log_variance = at_least_float32(self.encoder(x)).chunk(2, 1)
         return mean, log_variance
 
     def decode(self, z: Tensor, classes: Tensor | None = None) -> Tensor:
         """The maps of p(x | z), or of p(x | z, y), for latents [B, latent_dim]."""
-        return self.decoder(torch.cat([z, self._one_hot(classes)], 1) if self.conditional else z)
+        return at_least_float32(self.decoder(torch.cat([z, self._one_hot(classes)], 1) if self.conditional else z))
 
     def _one_hot(self, classes: Tensor | None) -> Tensor:
         assert classes is not None, "a conditional model is asked for classes"

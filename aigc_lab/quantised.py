@@ -23,7 +23,7 @@ from aigc_lab.generators import (
 )
 from aigc_lab.nets.codes import CodePrior, Strided, nearest
 from aigc_lab.nets.transformer import Transformer
-from aigc_lab.objectives.likelihoods import Likelihood, to_unit
+from aigc_lab.objectives.likelihoods import Likelihood, at_least_float32, to_unit
 
 
 class Quantised(NeuralGenerator):
@@ -75,11 +75,11 @@ class Quantised(NeuralGenerator):
 
     def features(self, pixels: Tensor) -> Tensor:
         """What is quantised, [B, L, D]."""
-        return self.encoder(to_unit(pixels, self.spec.vocab_size)).flatten(2).mT
+        return at_least_float32(self.encoder(to_unit(pixels, self.spec.vocab_size))).flatten(2).mT
 
     def quantise(self, z_BLD: Tensor) -> Tensor:
         """The nearest codes, int64 [B, L]."""
-        return nearest(z_BLD.flatten(0, 1).float(), self.codebook).view(z_BLD.shape[:2])
+        return nearest(z_BLD.flatten(0, 1), self.codebook).view(z_BLD.shape[:2])
 
     def log_p_x(self, pixels: Tensor, vectors_BLD: Tensor) -> Tensor:
         """log p(x | c) for the vectors of the codes, [B] nats."""
@@ -87,7 +87,7 @@ class Quantised(NeuralGenerator):
 
     def maps(self, vectors_BLD: Tensor) -> Tensor:
         """The decoder's."""
-        return self.decoder(vectors_BLD.mT.unflatten(2, self.grid))
+        return at_least_float32(self.decoder(vectors_BLD.mT.unflatten(2, self.grid)))
 
     @torch.inference_mode()
     def reconstruct(self, batch: Images) -> Images:

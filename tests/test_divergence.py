@@ -126,8 +126,14 @@ def test_a_winning_discriminator_is_named_in_one_line(tmp_path: Path) -> None:
     """A generator that stands still against a discriminator that learns."""
     arguments = [*TINY["gan"], *QUIET, f"paths.runs_dir={tmp_path}", "trainer.max_steps=240", "model.lr=1e-12"]
     arguments += ["callbacks.watch.every_n_steps=20", "callbacks.watch.patience=1"]
+    arguments += ["callbacks.checkpoint.every_n_steps=10", "callbacks.checkpoint.keep=1", "run_id=wins"]
     with pytest.warns(DiscriminatorWins, match="try a smaller model.discriminator_lr") as told:
         assert main(["train", *arguments, "model/penalties=none", "model.discriminator_lr=3e-3"]) == 0
     (said,) = (w for w in told if w.category is DiscriminatorWins)
     line = warnings.formatwarning(said.message, said.category, said.filename, said.lineno)
     assert line.startswith("aigc: DiscriminatorWins: step ") and line.count("\n") == 1
+    run = Run.open(next(tmp_path.rglob("wins")))
+    kept, last = run.path / "checkpoints/before_DiscriminatorWins.ckpt", run.latest_checkpoint()
+    assert f"what was before it is in checkpoints/{kept.name}" in line and last is not None
+    seen = torch.load(last, weights_only=True)["callbacks"]["WatchGame"]
+    assert kept.exists() and seen["DiscriminatorWins"] == 2, "the step's checkpoint knows what the step has shown"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 import aigc_lab
 from aigc_lab import training
@@ -138,8 +138,8 @@ def option(group: str, name: str) -> dict[str, Any]:
     return yaml.safe_load((COMPOSER.conf / f"model/{group}/{name}.yaml").read_text())
 
 
-def two_steps(config: Config) -> None:
-    """Built from a configuration, and stepped without a Trainer."""
+def two_steps(config: Config, *, autocast: bool) -> None:
+    """Built from a configuration, and stepped without a Trainer, under bfloat16 as it would be there."""
     dataset, module = training._build_module(config)
     assert isinstance(module, GAN) and isinstance(dataset, ImageData)
     optimizers = module.configure_optimizers()
@@ -153,12 +153,15 @@ def two_steps(config: Config) -> None:
         module.on_train_batch_start(torch.zeros(0), step)
         item = torch.arange(4 * step, 4 * step + 4)
         gather = dataset.gather_labelled if module.wants_labels else dataset.gather
-        module.training_step(gather(item * 0, item), step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False):
+            module.training_step(gather(item * 0, item), step)
     WatchGame(every_n_steps=1, patience=0, n=7, dataset=dataset, run_dir=Path()).look(module)
     for player, was in zip(players, before, strict=True):
         assert all(p.isfinite().all() for p in player.parameters())
         assert any(not torch.equal(a, b) for a, b in zip(player.parameters(), was, strict=True)), "both have moved"
 
+
+POINTS = ["model/generator=normalised", "model/discriminator=mlp"]
 
 Row = dict[str, Any]
 
@@ -215,6 +218,7 @@ def test_every_pair_of_game_penalty_network_and_condition_takes_two_steps() -> N
         **conditions,
         "augment": ["none", *COMPOSER.options("model/augment")],
         "at_once": [0, 1],
+        "autocast": [False, True],
         "trick": [("pack", 1), PACKED, ("penalty_every", 2), ("top_k", 0.5), SPECTRAL],
     }
     rows, never = pairwise_cover(factors, allowed)
@@ -231,9 +235,27 @@ def test_every_pair_of_game_penalty_network_and_condition_takes_two_steps() -> N
             model[group] = None if row[group] == "none" else option(group, row[group])
         model |= dict([row["trick"]])
         try:
-            two_steps(base.model_copy(update={"model": model}))
+            two_steps(base.model_copy(update={"model": model}), autocast=row["autocast"])
         except Exception as error:
             raise AssertionError(f"{row}: {error}") from error
+
+
+def test_the_slope_of_packs_is_that_of_all_that_a_pack_holds(train: Train) -> None:
+    """Of a linear D it is w, wherever its pack stands."""
+    settings = ["model.pack=2", "model/penalties=r1", "model.penalties.r1.gamma=2", "trainer.max_steps=1"]
+    _, gan = restore(Run(train("gan", *settings)))
+    assert isinstance(gan, GAN)
+    linear = nn.Linear(2 * 64, 1)
+    gan.discriminator = nn.Sequential(nn.Flatten(), linear)
+    expected = float(linear.weight.detach().square().sum())
+    optimizers = gan.configure_optimizers()
+    gan.each_optimizer = lambda: optimizers  # type: ignore
+    gan.manual_backward = lambda loss: loss.backward()  # type: ignore
+    gan._trainer = SimpleNamespace()  # type: ignore
+    minibatch = Minibatch(torch.randn(4, 1, 8, 8), None)
+    fake = torch.randn(4, 1, 8, 8)
+    judged = (gan.judge(items, minibatch) for items in (minibatch.real, fake))
+    assert float(gan._discriminator_step(minibatch, *judged, fake)["r1"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_does_not_go_together_is_said() -> None:
@@ -242,6 +264,8 @@ def test_what_does_not_go_together_is_said() -> None:
         (["model.pack=3", "data.batch_size=8"], "pack=3: must divide"),
         (["model.top_k=1.5"], "top_k=1.5"),
         (["data=ring8", "model/augment=diff_augment"], "for images only"),
+        (["data=ring8", *POINTS, "model/penalties=consistency"], "penalties.consistency: changes images"),
+        (["data=ring8", *POINTS, "data.batch_size=4", "model.discriminator_steps=4"], "needs two items a step"),
     ):
         base = ["model=gan"] if "data=ring8" in overrides else ["data=digits", "model=gan"]
         with pytest.raises(UserError, match=says):

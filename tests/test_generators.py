@@ -1,5 +1,6 @@
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,10 +13,19 @@ from aigc_lab.data.samples import Images, Samples, Texts
 from aigc_lab.data.spec import DataSpec
 from aigc_lab.data.tokens import Bytes
 from aigc_lab.decoding import Sampling
-from aigc_lab.generators import Autoregressive, Generator, Implicit, LatentVariable, sliding_windows
+from aigc_lab.generators import (
+    Autoregressive,
+    Generator,
+    Implicit,
+    LatentVariable,
+    NeuralGenerator,
+    sliding_windows,
+)
+from aigc_lab.nets.codes import Strided, nearest
 from aigc_lab.nets.mlp import MLP
 from aigc_lab.nets.transformer import Transformer
 from aigc_lab.objectives.likelihoods import Bernoulli, DiscretisedLogistic
+from aigc_lab.quantised import Quantised
 
 
 def spec_of(modality: str, shape: tuple[int, ...], vocab_size: int, passage: int = 0) -> DataSpec:
@@ -165,6 +175,39 @@ GENERATORS = {
         emit="sample",
     ),
 }
+
+
+def with_codes(spec: DataSpec) -> Quantised:
+    codes = Strided(n_codes=64, code_dim=4, width=8, halvings=1, blocks=1)
+    model = Quantised(spec=spec, codes=codes, likelihood=DiscretisedLogistic(), emit="sample")
+    with torch.no_grad():
+        model.codebook.copy_(model.features(torch.randint(256, (64, *spec.shape)))[:, 0])
+    return model
+
+
+def with_latents(spec: DataSpec) -> LatentVariable:
+    networks = {"encoder": MLP(hidden=[16]), "decoder": MLP(hidden=[16])}
+    return LatentVariable(spec=spec, **networks, likelihood=DiscretisedLogistic(), latent_dim=4, emit="sample")
+
+
+@pytest.mark.parametrize("build", [with_codes, with_latents])
+def test_under_autocast_a_bound_is_nearly_what_it_is_without(build: Callable[[DataSpec], NeuralGenerator]) -> None:
+    """Of 256 levels: a quarter of their bins have no width, and so no mass, in bfloat16."""
+    torch.manual_seed(0)
+    generator = build(spec_of("image", (1, 8, 8), 256))
+    images = Images(torch.randint(256, (100, 1, 8, 8), dtype=torch.uint8), 256)
+    exact = generator.log_likelihood(images, rng=rng(1)).nats
+    with torch.autocast("cpu", torch.bfloat16):
+        found = generator.log_likelihood(images, rng=rng(1)).nats
+    torch.testing.assert_close(found, exact, rtol=0.005, atol=0)
+
+
+def test_codes_are_the_nearest_under_autocast_too() -> None:
+    torch.manual_seed(0)
+    z, codebook = torch.randn(500, 8), torch.randn(64, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = nearest(z, codebook)
+    assert torch.equal(found, torch.cdist(z, codebook).argmin(1))
 
 
 @pytest.mark.parametrize("name", GENERATORS)

@@ -17,7 +17,8 @@ from aigc_lab.nets.conditional import DiscriminatorCondition, GeneratorCondition
 from aigc_lab.nets.norms import with_spectral_norm
 from aigc_lab.objectives.augment import Augmentation, Steered
 from aigc_lab.objectives.games import Game
-from aigc_lab.objectives.penalties import Penalty
+from aigc_lab.objectives.likelihoods import at_least_float32
+from aigc_lab.objectives.penalties import Consistency, Penalty
 from aigc_lab.types import Fraction, PositiveFloat, PositiveInt
 
 
@@ -86,6 +87,9 @@ class GAN(GenerativeModule):
         super().__init__(plan)
         if augment is not None and plan.spec.modality != "image":
             raise ValueError(f"augment: for images only, and {plan.spec.name} holds none")
+        for name, penalty in penalties.items():
+            if isinstance(penalty, Consistency) and plan.spec.modality != "image":
+                raise ValueError(f"penalties.{name}: changes images, and {plan.spec.name} holds none")
         if top_k > 1:
             raise ValueError(f"top_k={top_k}: a share is at most 1")
         if pack > 1 and discriminator_condition is not None:
@@ -122,6 +126,9 @@ class GAN(GenerativeModule):
                 f"discriminator_steps={discriminator_steps}: must divide a process's share of data.batch_size, "
                 f"which is {plan.batch_size}"
             )
+        normalised = any(isinstance(layer, nn.BatchNorm1d) for layer in self.modules())
+        if normalised and plan.batch_size == discriminator_steps:
+            raise ValueError("batch normalisation needs two items a step; set a larger data.batch_size")
         self.discriminator_steps = discriminator_steps
         self.objective, self.penalties = objective, penalties
         self.augment, self.pack, self.penalty_every, self.top_k = augment, pack, penalty_every, top_k
@@ -188,11 +195,15 @@ class GAN(GenerativeModule):
     def judge(self, items: Tensor, minibatch: Minibatch) -> Verdict:
         """What D says of items of the minibatch's classes."""
         items = items if self.augment is None else self.augment(items)
-        if self.pack > 1:
-            items = items.reshape(-1, items.shape[1] * self.pack, *items.shape[2:])
         if minibatch.classes is None:
-            return Verdict(self.discriminator(items), items.new_zeros(()))
-        return self.discriminator(items, minibatch.classes)
+            logits, class_loss = self.discriminator(self._packed(items)), items.new_zeros(())
+        else:
+            logits, class_loss = self.discriminator(items, minibatch.classes)
+        return Verdict(at_least_float32(logits), class_loss)
+
+    def _packed(self, items: Tensor) -> Tensor:
+        """[B, C, ...] -> what D takes, [B / pack, pack · C, ...]."""
+        return items.reshape(-1, items.shape[1] * self.pack, *items.shape[2:])
 
     def _discriminator_step(
         self, minibatch: Minibatch, real: Verdict, fake: Verdict, fake_items: Tensor
@@ -205,10 +216,16 @@ class GAN(GenerativeModule):
         def logits(items: Tensor) -> Tensor:
             return self.judge(items, minibatch).logits
 
+        def logits_of_packs(packs: Tensor) -> Tensor:
+            return logits(packs.reshape(-1, *minibatch.real.shape[1:]))
+
+        items = (logits, minibatch.real, fake_items)
+        packs = (logits_of_packs, self._packed(minibatch.real), self._packed(fake_items))
         taken = {} if (self.step + 1) % self.penalty_every else self.penalties
-        penalties = {
-            name: self.penalty_every * p(logits, minibatch.real, fake_items, progress) for name, p in taken.items()
-        }
+        penalties = {}
+        for name, penalty in taken.items():
+            of, reals, fakes = packs if penalty.of_slopes else items  # a slope is one of all that D takes at once
+            penalties[name] = self.penalty_every * penalty(of, reals, fakes, progress)
         if isinstance(self.augment, Steered):
             middle = self.objective.middle
             above = real.logits.detach() - (fake.logits.detach() if middle is None else middle)

@@ -1,5 +1,6 @@
 """Images in two stages: codes are learnt, and then their law."""
 
+import math
 from typing import Literal
 
 import torch
@@ -65,13 +66,16 @@ class VQVAE(GenerativeModule):
         log_p_x = self.generator.log_p_x(batch, z + (vectors - z).detach()).mean()
         distance = (z - vectors).square().flatten(1).sum(1).mean()
         loss = self.descend(optimizer, [self.commitment * distance - log_p_x])
-        self._move_codebook(z.detach().flatten(0, 1).float(), codes.flatten())
+        self._move_codebook(z.detach().flatten(0, 1), codes.flatten())
         values = {"reconstruction": -log_p_x, "distance": distance, "codes": self.means.perplexity()}
         self.report({"loss": loss, **values})
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        vectors = self.generator.codebook[self.generator.quantise(self.generator.features(batch))]
-        self.log("val/loss", -self.generator.log_p_x(batch, vectors).mean(), batch_size=len(batch), sync_dist=True)
+        """A bound, as of every model of likelihood: with what codes cost that are uniform."""
+        generator = self.generator
+        log_p_x = generator.log_p_x(batch, generator.codebook[generator.quantise(generator.features(batch))])
+        code_length = generator.length * math.log(generator.n_codes)
+        self.log("val/loss", code_length - log_p_x.mean(), batch_size=len(batch), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimizer(self.generator.parameters(), self.lr)
@@ -82,7 +86,8 @@ class VQVAE(GenerativeModule):
         n_codes, dim = self.generator.codebook.shape
         chosen = F.one_hot(codes_N, n_codes).float()
         fresh = z_ND[torch.randint(len(z_ND), (n_codes,), device=self.device)] * (self.global_rank == 0)
-        ours = torch.cat([chosen.sum(0)[:, None], chosen.T @ z_ND, fresh], 1)
+        with torch.autocast(self.device.type, enabled=False):
+            ours = torch.cat([chosen.sum(0)[:, None], chosen.T @ z_ND, fresh], 1)
         counts, sums, fresh = self.trainer.strategy.reduce(ours, reduce_op="sum").split([1, dim, dim], 1)
         self.generator.codebook.copy_(self.means.update(counts[:, 0], sums, fresh))
 
@@ -140,7 +145,9 @@ class CodeTransformer(SymbolModel):
 
     def nats(self, batch: Batch) -> Tensor:
         assert not isinstance(batch, Windows)
-        with torch.no_grad(), evaluating(self.generator.encoder):
+        # without autocast: the very codes whose law is judged afterwards
+        exactly = torch.autocast(self.device.type, enabled=False)
+        with torch.no_grad(), evaluating(self.generator.encoder), exactly:
             codes = self.generator.quantise(self.generator.features(batch))
         network = self.generator.network
         logits = network(behind_start(codes, network.start))

@@ -91,8 +91,12 @@ class CodePrior:
 
 
 def nearest(z_ND: Tensor, codebook_KD: Tensor) -> Tensor:
-    """The entry nearest to each vector, int64 [N]; the first of several."""
-    return (codebook_KD.square().sum(1) - 2 * z_ND @ codebook_KD.T).argmin(1)
+    """The entry nearest to each vector, int64 [N]; the first of several.
+
+    Without autocast: by products of 8 bits a twelfth of MNIST's codes are others.
+    """
+    with torch.autocast(z_ND.device.type, enabled=False):
+        return (codebook_KD.square().sum(1) - 2 * z_ND @ codebook_KD.T).argmin(1)
 
 
 class MovingMeans(nn.Module):

@@ -92,8 +92,9 @@ class GradientPenalty:
 
 @dataclass(frozen=True, kw_only=True)
 class Dragan:
-    """λ E (||∇_x D(x + δ)|| - 1)² around real data, δ = ½ σ u with u uniform on [0, 1) and σ the deviation of
-    the batch's numbers (Kodali et al. 2017, section 2.5, as in their code). For games whose D classifies.
+    """λ E (||∇_x D(x + α δ)|| - 1)² around real data, δ = ½ σ u with σ the deviation of the batch's numbers, u
+    uniform on [0, 1) for each number and α for each item (Kodali et al. 2017, section 2.5; α is in their code).
+    For games whose D classifies.
 
     Args:
         weight: λ; 10 in the paper.
@@ -107,7 +108,8 @@ class Dragan:
         self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float
     ) -> Tensor:
         """The penalty for a batch; differentiable in the discriminator's parameters."""
-        near = real + 0.5 * real.std() * torch.rand_like(real)
+        share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
+        near = real + share * 0.5 * real.std() * torch.rand_like(real)
         norm = torch.linalg.vector_norm(gradient(discriminator, near).flatten(1), dim=1)
         return self.weight * (norm - 1).square().mean()
 
@@ -142,8 +144,9 @@ class LeCam(nn.Module):
     2021, equation 6): D may not run away from what it used to say of the other side. For little data.
 
     Args:
-        weight: λ; 0.3 in the paper's code for hinge, 0.01 on CIFAR-10.
-        decay: of the averages per batch; 0.99 in the paper.
+        weight: λ; 0.3 in their code for CIFAR-10 and the hinge game. There a logit beyond the other side's average
+            costs nothing; here it does, as in their equation.
+        decay: of the averages, each time that the penalty is taken; 0.99 in the paper.
     """
 
     of_slopes: ClassVar[bool] = False
