@@ -28,11 +28,11 @@ from aigc_lab.data.tokens import whole
 from aigc_lab.decoding import Sampling, stream, write
 from aigc_lab.errors import UserError
 from aigc_lab.minimax.sampled import latents
-from aigc_lab.nets.architecture import Architecture
+from aigc_lab.nets.architecture import Architecture, at_least_float32
 from aigc_lab.nets.conditional import GeneratorCondition, one_hot
 from aigc_lab.nets.pretrained import Pretrained
 from aigc_lab.nets.transformer import Transformer
-from aigc_lab.objectives.likelihoods import Likelihood, at_least_float32, to_levels, to_unit
+from aigc_lab.objectives.likelihoods import Likelihood, to_levels, to_unit
 from aigc_lab.objectives.variational import Draws, WeightSums
 from aigc_lab.run import Run
 from aigc_lab.types import PositiveInt

@@ -21,9 +21,10 @@ from aigc_lab.generators import (
     require,
     symbol_log_p,
 )
+from aigc_lab.nets.architecture import at_least_float32
 from aigc_lab.nets.codes import CodePrior, Strided, nearest
 from aigc_lab.nets.transformer import Transformer
-from aigc_lab.objectives.likelihoods import Likelihood, at_least_float32, to_unit
+from aigc_lab.objectives.likelihoods import Likelihood, to_unit
 
 
 class Quantised(NeuralGenerator):

@@ -12,12 +12,11 @@ from aigc_lab.data.samples import LabelledImages
 from aigc_lab.generators import Implicit
 from aigc_lab.modules.base import GenerativeModule, Plan
 from aigc_lab.modules.ema import update_average
-from aigc_lab.nets.architecture import Architecture
+from aigc_lab.nets.architecture import Architecture, at_least_float32
 from aigc_lab.nets.conditional import DiscriminatorCondition, GeneratorCondition, Verdict, one_hot
 from aigc_lab.nets.norms import with_spectral_norm
 from aigc_lab.objectives.augment import Augmentation, Steered
 from aigc_lab.objectives.games import Game
-from aigc_lab.objectives.likelihoods import at_least_float32
 from aigc_lab.objectives.penalties import Consistency, Penalty
 from aigc_lab.types import Fraction, PositiveFloat, PositiveInt
 
@@ -213,19 +212,16 @@ class GAN(GenerativeModule):
         progress = self.step / self.plan.max_steps
         game_loss = self.objective.discriminator_loss(real.logits, fake.logits)
 
-        def logits(items: Tensor) -> Tensor:
-            return self.judge(items, minibatch).logits
+        def logits(items_or_packs: Tensor) -> Tensor:
+            return self.judge(items_or_packs.reshape(-1, *minibatch.real.shape[1:]), minibatch).logits
 
-        def logits_of_packs(packs: Tensor) -> Tensor:
-            return logits(packs.reshape(-1, *minibatch.real.shape[1:]))
-
-        items = (logits, minibatch.real, fake_items)
-        packs = (logits_of_packs, self._packed(minibatch.real), self._packed(fake_items))
+        items = minibatch.real, fake_items
+        packs = self._packed(minibatch.real), self._packed(fake_items)  # a slope is of all that D takes at once
         taken = {} if (self.step + 1) % self.penalty_every else self.penalties
-        penalties = {}
-        for name, penalty in taken.items():
-            of, reals, fakes = packs if penalty.of_slopes else items  # a slope is one of all that D takes at once
-            penalties[name] = self.penalty_every * penalty(of, reals, fakes, progress)
+        penalties = {
+            name: self.penalty_every * p(logits, *(packs if p.of_slopes else items), progress)
+            for name, p in taken.items()
+        }
         if isinstance(self.augment, Steered):
             middle = self.objective.middle
             above = real.logits.detach() - (fake.logits.detach() if middle is None else middle)

@@ -6,7 +6,8 @@ comes out. So the same `Conv` is a GAN's generator and discriminator, or a VAE's
 
 from typing import Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from aigc_lab.types import Shape
 
@@ -21,3 +22,8 @@ class Architecture(Protocol):
     def decoder(self, n_in: int, shape: Shape) -> nn.Module:
         """Vectors [B, n_in] -> maps [B, *shape], unbounded."""
         ...
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """What networks emit under autocast has 8 bits: too few for the edges of 256 levels, or for a batch's mean."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -216,11 +216,6 @@ def _by_level(maps: Tensor, levels: int) -> Tensor:
     return maps.unflatten(1, (levels, -1))
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """What networks emit under autocast has 8 bits: too few for the edges of 256 levels, or for a batch's mean."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def to_unit(pixels: Tensor, levels: int) -> Tensor:
     """Levels 0 .. levels-1 -> [-1, 1], float32."""
     return pixels.float() * (2 / (levels - 1)) - 1
