@@ -43,7 +43,8 @@ class GAN(GenerativeModule):
         objective: the game.
         discriminator_steps: k.
         penalties: added to the discriminator's loss, by name.
-        ema_decay: of the moving average per batch, once (1 + step) / (10 + step) has reached it.
+        ema_decay: of the moving average per batch, once (1 + step) / (10 + step) has reached it; 0: no average,
+            the generator itself is sampled.
         lr, discriminator_lr: learning rates of the two players.
         generator_condition, discriminator_condition: how the players are told an image's class; null: not at
             all. Generated images are of the classes of the real ones beside them.
@@ -110,7 +111,8 @@ class GAN(GenerativeModule):
             latent=latent,
             generator_condition=generator_condition,
         )
-        self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
+        averaged = ema_decay > 0
+        self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False) if averaged else self.generator
         self.discriminator = (
             discriminator.encoder((plan.spec.shape[0] * pack, *plan.spec.shape[1:]), 1)
             if discriminator_condition is None
@@ -244,7 +246,8 @@ class GAN(GenerativeModule):
         return self.objective.generator_loss(logits, compared)
 
     def _update_ema(self) -> None:
-        update_average(self.generator_ema, self.generator, decay=self.ema_decay, step=self.step)
+        if self.generator_ema is not self.generator:
+            update_average(self.generator_ema, self.generator, decay=self.ema_decay, step=self.step)
 
 
 class SimultaneousGAN(GAN):

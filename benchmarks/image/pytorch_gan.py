@@ -5,8 +5,8 @@ python benchmarks/image/pytorch_gan.py --peer DIR [--rounds 3] [--only gan]
 
 The peer's scripts run as they are, their images from AIGC_DATA. Ours are runs of `aigc train` on the same networks
 (`peer_networks.py`; that they are the same functions of the same weights is checked first), the same loss, batches
-of 64, Adam and order of the two steps: in float32, and with what pays added one at a time. The second half of each
-run is timed. The last line is JSON.
+of 64, Adam and order of the two steps, without an average of weights: in float32, and with what pays added one at
+a time. The second half of each run is timed. The last line is JSON.
 """
 
 import argparse
@@ -38,6 +38,7 @@ COMMON = [
     "model/penalties=none",
     "model.latent_dim=100",
     "model.lr=2e-4",
+    "model.ema_decay=0",  # the peer keeps no average
     "optimizer.betas=[0.5,0.999]",
     "callbacks.checkpoint.every_n_steps=100000",
     "callbacks.progress.every_n_seconds=1",
