@@ -157,6 +157,24 @@ def test_points_and_images_are_told_apart_in_one_line(tmp_path: Path, capsys: py
     assert not list(tmp_path.iterdir())
 
 
+def test_a_share_of_the_classes_is_hidden_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    forward = Flow.forward
+
+    def spy(self: Flow, x: Tensor, t: Tensor, classes: Tensor | None = None) -> Tensor:
+        if torch.is_grad_enabled() and classes is not None:
+            seen.append(classes)
+        return forward(self, x, t, classes)
+
+    monkeypatch.setattr(Flow, "forward", spy)
+    tiny = ["data=digits", "model=flow", "model.velocity.widths=[4]", "data.batch_size=64", "trainer.max_steps=4"]
+    train_these(tmp_path, [*tiny, "model/guidance=classifier_free", "model.guidance.dropout=0.25"])
+    hidden = torch.cat(seen) == 10
+    assert len(hidden) == 256 and 40 < int(hidden.sum()) < 90, "64 of them, give or take four deviations"
+    with pytest.raises(ValueError, match="dropout=0 learns no velocity without a class"):
+        ClassifierFree(dropout=0.0, weight=3.0)
+
+
 def test_classes_through_training_and_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = ["data=digits", "model=flow", "model.velocity.widths=[8]", "data.batch_size=8", "trainer.max_steps=6"]
     run = train_these(

@@ -242,20 +242,51 @@ def test_every_pair_of_game_penalty_network_and_condition_takes_two_steps() -> N
 
 def test_the_slope_of_packs_is_that_of_all_that_a_pack_holds(train: Train) -> None:
     """Of a linear D it is w, wherever its pack stands."""
-    settings = ["model.pack=2", "model/penalties=r1", "model.penalties.r1.gamma=2", "trainer.max_steps=1"]
+    gan, squared_slope = with_linear_discriminator(train, "model.pack=2")
+    assert discriminator_step(gan)["r1"] == pytest.approx(squared_slope, rel=1e-5)
+
+
+def test_a_lazy_penalty_is_as_many_times_as_strong(train: Train) -> None:
+    gan, squared_slope = with_linear_discriminator(train, "model.penalty_every=4")
+    reported = [discriminator_step(gan, step) for step in range(8)]
+    assert ["r1" in values for values in reported] == [False, False, False, True] * 2
+    assert reported[3]["r1"] == pytest.approx(4 * squared_slope, rel=1e-5)
+
+
+def test_the_generator_learns_from_the_samples_that_look_most_real(train: Train) -> None:
+    """As many as `top_k` says: from all of them to half, linearly. The hinge game's loss is -E D(G(z))."""
+    _, gan = restore(Run(train("gan", "model/objective=hinge", "model.top_k=0.5", "trainer.max_steps=2")))
+    assert isinstance(gan, GAN)
+    logits = torch.tensor([[3.0], [1.0], [4.0], [2.0]])
+    losses = []
+    for gan.step in range(3):
+        losses.append(float(gan._generator_loss(Verdict(logits, torch.zeros(())), None)))
+    assert losses == [-2.5, -3.0, -3.5]
+
+
+def with_linear_discriminator(train: Train, setting: str) -> tuple[GAN, float]:
+    """A module outside a trainer whose D is linear, and ||w||²; R1 of γ = 2 is that."""
+    settings = [setting, "model/penalties=r1", "model.penalties.r1.gamma=2", "trainer.max_steps=1"]
     _, gan = restore(Run(train("gan", *settings)))
     assert isinstance(gan, GAN)
-    linear = nn.Linear(2 * 64, 1)
+    linear = nn.Linear(gan.pack * 64, 1)
     gan.discriminator = nn.Sequential(nn.Flatten(), linear)
-    expected = float(linear.weight.detach().square().sum())
     optimizers = gan.configure_optimizers()
+    for optimizer in optimizers:
+        optimizer.step = lambda: None  # type: ignore
     gan.each_optimizer = lambda: optimizers  # type: ignore
     gan.manual_backward = lambda loss: loss.backward()  # type: ignore
     gan._trainer = SimpleNamespace()  # type: ignore
+    return gan, float(linear.weight.detach().square().sum())
+
+
+def discriminator_step(gan: GAN, step: int = 0) -> dict[str, float]:
+    """What the step reports."""
+    gan.step = step
     minibatch = Minibatch(torch.randn(4, 1, 8, 8), None)
     fake = torch.randn(4, 1, 8, 8)
     judged = (gan.judge(items, minibatch) for items in (minibatch.real, fake))
-    assert float(gan._discriminator_step(minibatch, *judged, fake)["r1"]) == pytest.approx(expected, rel=1e-5)
+    return {name: float(value) for name, value in gan._discriminator_step(minibatch, *judged, fake).items()}
 
 
 def test_what_does_not_go_together_is_said() -> None:

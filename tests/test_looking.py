@@ -23,7 +23,7 @@ from aigc_lab.errors import UserError
 from aigc_lab.flow import Flow
 from aigc_lab.generators import Implicit, LatentVariable, NeuralGenerator, load
 from aigc_lab.looking import LOOKS
-from aigc_lab.looking.latents import LAWS, Explains, latent_model, lerp, search, slerp
+from aigc_lab.looking.latents import LAWS, Explains, latent_model, lerp, pictures, search, slerp
 from aigc_lab.looking.restoring import fill
 from aigc_lab.looking.scene import Scene, able, look
 from aigc_lab.nets.codes import CodePrior, Strided
@@ -182,6 +182,14 @@ def test_walks_begin_and_end_with_samples(family: str, trained: dict[str, Path])
     assert (truncated[0] == samples).all(), "psi = 1 changes nothing"
     assert (truncated[-1] == truncated[-1, 0]).all(), "psi = 0 is one picture"
     assert (cells(look("grid", scene_of(generator, n=6)).picture)[0] == samples).all()
+
+
+def test_arithmetic_is_a_minus_b_plus_c(trained: dict[str, Path]) -> None:
+    scene = scene_of(load(trained["gan"]), n=3)
+    a, b, c = scene.latents.draw(9, scene.rng()).chunk(3)
+    shown = cells(look("arithmetic", scene).picture)
+    for column, z in enumerate((a, b, c, a - b + c)):
+        assert (shown[:, column] == shades(pictures(scene.latents, z))).all()
 
 
 @pytest.mark.parametrize("latent", ["normal", "uniform"])

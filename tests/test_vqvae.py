@@ -138,6 +138,8 @@ def test_what_is_no_run_of_codes_is_refused_in_one_line(
     capsys.readouterr()
     assert main([*command, f"model.run={first}", "data.levels=4"]) == 2
     assert capsys.readouterr().err.endswith("its codes are of other images than digits\n")
+    assert main([*command, f"model.run={first}", "data.held_out=0.5"]) == 2
+    assert capsys.readouterr().err.endswith("or of some that are held out here\n")
     odd = ["train", *STAGE_1, *QUIET, "model.codes.halvings=4", f"paths.runs_dir={tmp_path}/new"]
     assert main(odd) == 2
     assert "8x8 pixels cannot be halved so often" in capsys.readouterr().err

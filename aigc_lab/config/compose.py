@@ -1,7 +1,7 @@
 """Hydra's grammar and composition, with answers of one line. The only module that imports Hydra."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -21,6 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from aigc_lab.config.schema import Config, EvaluateConfig, check, nearest
+from aigc_lab.config.signature import signature
 from aigc_lab.errors import UserError
 
 
@@ -194,15 +195,19 @@ class Composer:
         return sorted((found | {"experiment"}) - {"."})
 
     def _compose(self, root: str, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str | None]]:
-        parsed = _parse(overrides)
-        for override in parsed:
+        for override in _parse(overrides):
             self._check_override(override)
+        overrides = [self._without_null(override) for override in _parse(overrides)]
+        parsed = _parse(overrides)
         groups = [o for o in parsed if self._is_group(o)]
         with_groups, chosen = self._hydra(root, [str(o.input_line) for o in groups])
+        replaced = [o.key_or_group for o in groups if not o.is_add()]
+        _drop_leftovers(with_groups, replaced)
         for override in parsed:
             if override not in groups and not override.is_add() and not override.is_force_add():
                 _check_key(override, with_groups, [group for group in chosen if "/" not in group])
         composed, choices = self._hydra(root, overrides)
+        _drop_leftovers(composed, replaced)
         try:
             if missing := sorted(OmegaConf.missing_keys(composed)):
                 raise UserError(f"{missing[0]}: a value is missing; give {missing[0]}=...")
@@ -247,13 +252,25 @@ class Composer:
         if below and option_of not in groups and isinstance(value, str):
             choices = [f"{g}={value}" for g in below if value in self.options(g)] or [f"{g}=..." for g in below]
             raise UserError(f"{override.input_line}: has no options of its own; give {' or '.join(choices)}")
-        none = value is None and not override.is_delete() and key not in ("experiment", "debug")
+        none = value is None and not override.is_delete() and not self._may_be_null(key)
         if self._is_group(override) and (none or isinstance(value, dict)):
             raise UserError(f"{override.input_line}: not an option{nearest('', self.options(key))}")
         if self._is_group(override) and isinstance(value, str) and value not in self.options(key):
             raise UserError(f"{key}: no option '{value}'{nearest(value, self.options(key))}")
         if key == "experiment" and isinstance(value, str):
             self._check_experiment(value)
+
+    def _without_null(self, override: Override) -> str:
+        """As Hydra has it: no option of a group is `~group`."""
+        assert override.input_line is not None
+        none = self._is_group(override) and not override.is_delete() and override.value() is None
+        return f"~{override.key_or_group}" if none else override.input_line
+
+    def _may_be_null(self, group: str) -> bool:
+        """Whether a file of conf/ leaves the group without an option."""
+        folder, _, name = group.rpartition("/")
+        files = (self.conf / folder).glob("*.yaml")
+        return any(re.search(rf"^  - {re.escape(name)}: null\b", path.read_text(), re.MULTILINE) for path in files)
 
     def _check_experiment(self, name: str) -> None:
         """Refuse a file that Hydra would misunderstand: its content would land below the key `experiment`."""
@@ -281,6 +298,32 @@ def _with_counts(overrides: Sequence[str]) -> list[str]:
 _PROTOCOL = re.compile(r"evaluation=(\w+)@(\d+)(k?)")
 
 _GLOBAL_PACKAGE = re.compile(r"(\s*#.*\n)*?\s*#\s*@package\s+_global_\s*$", re.MULTILINE)
+
+
+def _drop_leftovers(composed: DictConfig, replaced: Sequence[str]) -> None:
+    """Of each group whose option the user has replaced, what an experiment sets that only its own option had: keys
+    of a component that the new one does not take (`model.generator.width` of an mlp), and settings of components
+    by name that are not there any more (`callbacks.pictures.n` of `callbacks=default`)."""
+    for group in replaced:
+        node = OmegaConf.select(composed, group.replace("/", "."), throw_on_missing=False)
+        if not isinstance(node, DictConfig):
+            continue
+        if "_target_" in node:
+            leftovers = [key for key in node if key not in _parameters(str(node["_target_"]), list(node))]
+        else:
+            parts = node.items_ex(resolve=False)
+            leftovers = [key for key, part in parts if isinstance(part, DictConfig) and "_target_" not in part]
+        for key in leftovers:
+            del node[key]
+
+
+def _parameters(target: str, otherwise: Sequence[str]) -> Collection[str]:
+    """What the keys of a component may be, or `otherwise` where any may be or there is no such component."""
+    try:
+        found = signature(target, typed=False)
+    except LookupError:
+        return otherwise
+    return otherwise if found.is_open else {"_target_", *found.parameters}
 
 
 def _check_key(override: Override, composed: DictConfig, groups: list[str]) -> None:

@@ -147,6 +147,17 @@ class Claim(Section):
         return self
 
 
+def _component(value: Any) -> Any:
+    """A node with `_target_`, or a mapping or a list of such."""
+    inside = value.values() if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping | list) and "_target_" not in value:
+        for item in inside:
+            _component(item)
+    elif not isinstance(value, Mapping):
+        raise ValueError("should be a component (a mapping with _target_)")
+    return value
+
+
 class Quick(Section):
     """What the short version changes; its verdicts are never those of the full one."""
 
@@ -192,8 +203,8 @@ class Config(Section):
     data: dict[str, Any]
     model: dict[str, Any]
     optimizer: dict[str, Any]
-    logger: dict[str, dict[str, Any]]
-    callbacks: dict[str, dict[str, Any]]
+    logger: dict[str, Annotated[dict[str, Any], AfterValidator(_component)]]
+    callbacks: dict[str, Annotated[dict[str, Any], AfterValidator(_component)]]
     launcher: dict[str, Any]
     selection: Annotated[str, StringConstraints(pattern=r"^[^\n]+$")] | None = None
     """What rates, steps and the like were chosen on, out of how many trials: one line beside a run's scores."""
@@ -271,17 +282,6 @@ def _check_component(path: str, node: Mapping[str, Any]) -> None:
 def _component_or(annotation: Any) -> Any:
     """A value that is itself a component is checked on its own; here it only has to be one."""
     return Annotated[Any, AfterValidator(_component)] if annotation is Component else annotation
-
-
-def _component(value: Any) -> Any:
-    """A node with `_target_`, or a mapping or a list of such."""
-    inside = value.values() if isinstance(value, Mapping) else value
-    if isinstance(value, Mapping | list) and "_target_" not in value:
-        for item in inside:
-            _component(item)
-    elif not isinstance(value, Mapping):
-        raise ValueError("should be a component (a mapping with _target_)")
-    return value
 
 
 def _explain(error: ValidationError, model: type[BaseModel], path: str) -> str:

@@ -9,8 +9,9 @@ cannot smuggle in what it points to.
 import importlib
 import inspect
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from aigc_lab.errors import UserError
 
@@ -73,12 +74,32 @@ def is_component(node: Any) -> bool:
 
 def fills(role: Any, part: Any) -> bool:
     """Whether an object can stand for a parameter annotated with a class, or has all that a protocol names."""
+    if get_origin(role) in (Union, UnionType):
+        return any(fills(choice, part) for choice in get_args(role))
     if not inspect.isclass(role):
         return True
     if not getattr(role, "_is_protocol", False):
         return isinstance(part, role)
     public = (name for name in vars(role) if not name.startswith("_") or name == "__call__")
     return all(hasattr(part, name) for name in public)
+
+
+def _components(node: Any, part: Any, role: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """(path, built, annotation) of a component, or of those in a mapping by name or in a list."""
+    if is_component(node):
+        yield path, part, role
+    elif isinstance(node, Mapping) and get_origin(role) in (dict, Mapping):
+        for key in node:
+            yield from _components(node[key], part[key], get_args(role)[1], f"{path}.{key}")
+    elif isinstance(node, list | tuple) and get_origin(role) in (list, Sequence):
+        for i, item in enumerate(node):
+            yield from _components(item, part[i], get_args(role)[0], f"{path}[{i}]")
+
+
+def _called(role: Any) -> str:
+    """A class as the user may know it."""
+    choices = [choice for choice in get_args(role) if choice is not NoneType] or [role]
+    return " or ".join(choice.__name__ for choice in choices)
 
 
 def build(node: Any, *, path: str = "", supplied: Mapping[str, Any] | None = None) -> Any:
@@ -101,10 +122,10 @@ def build(node: Any, *, path: str = "", supplied: Mapping[str, Any] | None = Non
             return built
         factory = resolve(node["_target_"])
         wanted = inspect.signature(factory).parameters
-        for key, part in built.items():
-            if is_component(node[key]) and key in wanted and not fills(wanted[key].annotation, part):
-                role, kind = wanted[key].annotation.__name__, type(part).__name__
-                raise UserError(f"{path}.{key}: {kind} cannot take the place of {role}")
+        for key in wanted.keys() & built.keys():
+            for where, part, role in _components(node[key], built[key], wanted[key].annotation, f"{path}.{key}"):
+                if not fills(role, part):
+                    raise UserError(f"{where}: {type(part).__name__} cannot take the place of {_called(role)}")
         try:
             return factory(**built, **{k: v for k, v in supplied.items() if k in wanted})
         except (ValueError, TypeError, ImportError) as error:

@@ -51,7 +51,7 @@ class GenerativeModule(pl.LightningModule):
     a random generator to save, and a resumed run draws what an unbroken one would have drawn.
     """
 
-    weights_name: ClassVar[str] = "raw"
+    weights_name: str = "raw"
     """Which weights `sampler` has: `raw` or `ema`."""
 
     n_optimizers: ClassVar[int] = 1

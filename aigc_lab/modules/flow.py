@@ -1,7 +1,6 @@
 """Flow matching."""
 
 import copy
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,7 +28,7 @@ class FlowMatching(GenerativeModule):
         lr: learning rate at the schedule's peak.
     """
 
-    weights_name: ClassVar[str] = "ema"
+    weights_name = "ema"
 
     def __init__(
         self,

@@ -57,7 +57,6 @@ class GAN(GenerativeModule):
             linearly from all of them (Sinha et al. 2020).
     """
 
-    weights_name: ClassVar[str] = "ema"
     n_optimizers: ClassVar[int] = 2
     at_once: ClassVar[bool] = False
     """Whether neither player sees the other's move of the same batch."""
@@ -112,6 +111,7 @@ class GAN(GenerativeModule):
             generator_condition=generator_condition,
         )
         averaged = ema_decay > 0
+        self.weights_name = "ema" if averaged else "raw"
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False) if averaged else self.generator
         self.discriminator = (
             discriminator.encoder((plan.spec.shape[0] * pack, *plan.spec.shape[1:]), 1)

@@ -29,7 +29,8 @@ class ConcatenatedLatent:
 
 @dataclass(frozen=True)
 class ClassNorms:
-    """The class chooses gain and bias of every BatchNorm (de Vries et al. 2017; Miyato & Koyama 2018)."""
+    """The class chooses gain and bias of BatchNorm (de Vries et al. 2017; Miyato & Koyama 2018): of every one of
+    `dcgan`, of those in the blocks of `resnet`, as in their code."""
 
     def generator(self, architecture: Architecture, n_in: int, shape: Shape, n_classes: int) -> nn.Module:
         """

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from aigc_lab.types import PositiveInt, Shape
 
+LARGEST_REST = 24
+"""Places along the shorter side, where halving ends, that two or four 3x3 convolutions can still see."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conv:
@@ -91,8 +94,17 @@ class Residual(nn.Module):
 
 
 def halvings(height: int, width: int) -> int:
-    """How often both sides can be halved before one is odd or at most 4."""
-    n = 0
-    while height % 2 == 0 and width % 2 == 0 and min(height, width) > 4:
-        height, width, n = height // 2, width // 2, n + 1
+    """How often both sides can be halved before one is odd or at most 4.
+
+    Raises:
+        ValueError: so seldom that 3x3 convolutions would see pieces of the image only.
+    """
+    n, rest = 0, (height, width)
+    while rest[0] % 2 == 0 and rest[1] % 2 == 0 and min(rest) > 4:
+        n, rest = n + 1, (rest[0] // 2, rest[1] // 2)
+    if min(rest) > LARGEST_REST:
+        raise ValueError(
+            f"{height}x{width} pixels can be halved to {rest[0]}x{rest[1]} only, of which 3x3 convolutions see "
+            "pieces; use dcgan, which halves odd sides too, or other sides"
+        )
     return n

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from aigc_lab.nets.conv import halvings, image_shape
 from aigc_lab.nets.norms import ClassBatchNorm, ClassSequential, Norm, TakesClass, apply_norm
+from aigc_lab.nets.upsample import UpsampleConv
 from aigc_lab.types import PositiveInt, Shape
 
 
@@ -58,12 +59,12 @@ class _Up(TakesClass):
     def __init__(self, width: int, norm: Norm) -> None:
         super().__init__()
         self.first_norm, self.second_norm = norm(width), norm(width)
-        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.first, self.second = UpsampleConv(width, width), nn.Conv2d(width, width, 3, padding=1)
         self.skip = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:
-        branch = F.interpolate(F.relu(apply_norm(self.first_norm, x, classes)), scale_factor=2)
-        branch = self.second(F.relu(apply_norm(self.second_norm, self.first(branch), classes)))
+        branch = self.first(F.relu(apply_norm(self.first_norm, x, classes)))
+        branch = self.second(F.relu(apply_norm(self.second_norm, branch, classes)))
         return F.interpolate(self.skip(x), scale_factor=2) + branch  # 1x1 commutes with upsampling
 
 

@@ -56,6 +56,10 @@ class ClassifierFree:
     dropout: Fraction
     weight: NonNegativeFloat
 
+    def __post_init__(self) -> None:
+        if self.dropout == 0 and self.weight != 1:
+            raise ValueError(f"dropout=0 learns no velocity without a class, which weight={self.weight:g} needs")
+
     def guided(self, without: Tensor, given: Tensor) -> Tensor:
         """v + w (v_class - v)."""
         return without + self.weight * (given - without)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from aigc_lab.objectives.augment import Augmentation
+from aigc_lab.objectives.augment import Augmentation, Steered
 from aigc_lab.types import Fraction, NonNegativeFloat, PositiveFloat
 
 
@@ -127,6 +127,10 @@ class Consistency:
     weight: NonNegativeFloat
     augment: Augmentation
 
+    def __post_init__(self) -> None:
+        if isinstance(self.augment, Steered):
+            raise ValueError("augment: nobody steers an adaptive T of this penalty; use DiffAugment")
+
     of_slopes: ClassVar[bool] = False
 
     def __call__(
@@ -146,7 +150,8 @@ class LeCam(nn.Module):
     Args:
         weight: λ; 0.3 in their code for CIFAR-10 and the hinge game. There a logit beyond the other side's average
             costs nothing; here it does, as in their equation.
-        decay: of the averages, each time that the penalty is taken; 0.99 in the paper.
+        decay: of the averages, each time that the penalty is taken; 0.99 in the paper. They are those of all
+            processes.
     """
 
     of_slopes: ClassVar[bool] = False
@@ -165,7 +170,10 @@ class LeCam(nn.Module):
         of_real, of_fake = self.averages.unbind()
         penalty = (on_real - of_fake).square().mean() + (on_fake - of_real).square().mean()
         means = torch.stack([on_real.mean(), on_fake.mean()]).detach().float()
-        self.averages = torch.lerp(self.averages, means, 1 - self.decay)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(means)
+            means /= distributed.get_world_size()
+        self.averages.lerp_(means, 1 - self.decay)
         return self.weight * penalty
 
 

@@ -28,6 +28,15 @@ WRONG: list[tuple[str, list[str]]] = [
     ("train model=gan model/objective=hing", ["model/objective: no option 'hing'", "minimax"]),
     ("train experiment=image/digts_gan", ["experiment: no option", "did you mean 'image/digits_gan'?"]),
     ("train model=null", ["model=null: not an option", "transformer"]),
+    ("train +callbacks.more.n=3", ["callbacks.more={'n': 3}", "should be a component"]),
+    (
+        "train experiment=image/mnist_gan model/penalties=none model.penalties.r1.gamma=3",
+        ["unknown key 'model.penalties.r1'"],
+    ),
+    (
+        "train experiment=image/mnist_gan model/generator=mlp model.generator.width=3",
+        ["unknown key 'model.generator.width'", "hidden"],
+    ),
     ("train trainer={}", ["trainer={}: not an option", "ddp_cpu"]),
     ("train model.network=null", ["model.network=None", "should be a component"]),
     ("train data.batch_size=${foo.bar}", ["'foo.bar' not found"]),
@@ -189,6 +198,14 @@ LATE = [
     (
         ["model=gan", f"model.objective._target_={BERNOULLI}"],
         "model.objective: Bernoulli cannot take the place of Game",
+    ),
+    (
+        ["data=digits", "model=gan", f"+model.penalties.x._target_={BERNOULLI}"],
+        "model.penalties.x: Bernoulli cannot take the place of Penalty",
+    ),
+    (
+        ["data=digits", "model=gan", f"+model.augment._target_={BERNOULLI}"],
+        "model.augment: Bernoulli cannot take the place of Augmentation",
     ),
     (["data=digits", "model=vae", "trainer.precision=bf16-true"], "train with trainer.precision=bf16-mixed"),
     (["logger=wandb"], "logger.wandb: "),

@@ -43,7 +43,30 @@ def test_both_directions_fit_the_image(name: str, shape: tuple[int, ...]) -> Non
     assert NETWORKS[name].decoder(6, shape)(torch.randn(3, 6)).shape == (3, *shape)
 
 
+def test_the_residual_discriminator_sums_over_all_places() -> None:
+    network = NETWORKS["resnet"].encoder((1, 16, 16), 5)
+    images = torch.randn(3, 1, 16, 16)
+    places = network[:-2](images)
+    assert places.shape[2:] == (4, 4)
+    torch.testing.assert_close(network(images), network[-1](places.sum((2, 3))))
+
+
+def test_modern_branches_begin_the_smaller_the_deeper_the_network_is() -> None:
+    """Fixup: by L^(-1/4) for L blocks of three layers, the last of which is 0."""
+    shallow, deep = (
+        Modern(width=64, max_width=64, n_blocks=n, expansion=2, group_size=64).encoder((1, 4, 4), 1)
+        for n in (1, 16)
+    )
+    first, sixteenth = (
+        next(p for p in network.parameters() if p.shape == (128, 64, 1, 1)) for network in (shallow, deep)
+    )
+    assert float(sixteenth.std() / first.std()) == pytest.approx(0.5, rel=0.05)
+
+
 def test_what_cannot_be_halved_or_grouped_is_said() -> None:
+    for network in (Conv(width=4, max_width=8), NETWORKS["resnet"], NETWORKS["modern"]):
+        with pytest.raises(ValueError, match="63x64 pixels can be halved to 63x64 only"):
+            network.encoder((1, 63, 64), 1)
     with pytest.raises(ValueError, match="4 x 9 are there already"):
         NETWORKS["dcgan"].encoder((1, 4, 9), 1)
     with pytest.raises(ValueError, match="group_size=3"):
@@ -143,6 +166,10 @@ def test_a_conditioned_discriminator_holds_the_class_against_the_image(condition
         torch.testing.assert_close(right.class_loss, 2 * by_hand)
     else:
         assert not right.logits.allclose(wrong.logits) and right.class_loss == 0
+    if isinstance(condition, Projection):
+        features = F.leaky_relu(network.features(images), 0.2)
+        along = (network.classes.weight.T[labels] * features).sum(1, keepdim=True)
+        torch.testing.assert_close(right.logits, network.head(features) + along)
 
 
 def test_spectral_norm_divides_by_the_largest_singular_value() -> None:
@@ -163,3 +190,5 @@ def test_the_average_has_statistics_of_its_own() -> None:
     current.num_batches_tracked.fill_(7)
     update_average(average, current, decay=0.75, step=1000)
     assert average.running_mean.tolist() == [0.25, 0.25] and int(average.num_batches_tracked) == 7
+    update_average(average, current, decay=0.75, step=0)
+    assert average.running_mean.tolist() == pytest.approx([0.925, 0.925]), "at first by (1 + t) / (10 + t) = 0.1"

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from aigc_lab.objectives.augment import AdaptiveAugment
 from aigc_lab.objectives.penalties import (
     R1,
     R2,
@@ -98,12 +99,21 @@ def test_dragan_asks_for_a_slope_of_one_around_real_data() -> None:
     assert float(penalty) == pytest.approx(10 * (5 - 1) ** 2)
 
 
+def test_dragan_is_around_real_data_whatever_the_samples_are() -> None:
+    """Of D(x) = ||x||² / 2 the slope is x. Equal numbers have no deviation, so that nothing is added to them."""
+    real = torch.full((6, 4), 3.0)
+    penalty = Dragan(weight=10.0)(lambda x: x.square().sum(1) / 2, real, torch.randn(6, 4), 0.0)
+    assert float(penalty.detach()) == pytest.approx(10 * (6 - 1) ** 2)
+
+
 def test_consistency_is_what_the_change_does_to_the_output() -> None:
     """Of a sum over pixels and a brightening by 1, that is the number of pixels."""
     penalty = Consistency(weight=2.0, augment=lambda x: x + 1)
     images = torch.randn(5, 1, 2, 3)
     value = penalty(lambda x: x.flatten(1).sum(1), images, images, 0.0)
     assert float(value) == pytest.approx(2 * 2 * 6**2, rel=1e-4)
+    with pytest.raises(ValueError, match="nobody steers"):
+        Consistency(weight=2.0, augment=AdaptiveAugment(changes=["colour"], target=0.6, ramp=64))
 
 
 def test_lecam_holds_d_to_what_it_used_to_say_of_the_other_side() -> None:
