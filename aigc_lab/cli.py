@@ -170,11 +170,20 @@ def of_looks(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of RUN/samples/.")
 @click.option("--prompt", default="", help="Text to continue, or to answer (text models).")
 @click.option("--length", type=click.IntRange(1), help="Symbols to write (text models).")
+@click.option("--guidance", type=Numbers(0), help="Weight of a class: 1 its law, more plainer (flows).")
 @decoding
 @click.option("--beams", "n_beams", type=click.IntRange(2), help="Search for the likeliest text instead.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End a text where this would stand; may be repeated.")
 @of_looks
-def sample(run: str, n: int | None, seed: int, output: Path | None, what: str, **options: Any) -> None:
+def sample(
+    run: str,
+    n: int | None,
+    seed: int,
+    output: Path | None,
+    what: str,
+    guidance: float | None,
+    **options: Any,
+) -> None:
     """Sample a RUN: images as a PNG sheet, texts on the terminal and as a file.
 
     \b
@@ -202,9 +211,10 @@ def sample(run: str, n: int | None, seed: int, output: Path | None, what: str, *
     from aigc_lab.sampling import look_to_file, sample_to_file
 
     if what == SAMPLES:
-        path = sample_to_file(opened, n=n, seed=seed, output=output, **of_text)
+        path = sample_to_file(opened, n=n, seed=seed, output=output, guidance=guidance, **of_text)
     else:
-        path, caption = look_to_file(opened, what=what, n=n, seed=seed, output=output, **of_look)
+        options = {"what": what, "n": n, "seed": seed, "output": output, "guidance": guidance}
+        path, caption = look_to_file(opened, **options, **of_look)
         print(caption)
     print(f"samples: {path}")
 

@@ -1,6 +1,7 @@
 """A generator that moves noise along a learned velocity until it is data."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -44,6 +45,16 @@ class Flow(NeuralGenerator):
         require(spec, "image", "points")
         self.solver, self.n_steps, self.guidance = solver, n_steps, guidance
         self.network = velocity.velocity(spec.shape, spec.n_classes if guidance else 0)
+
+    def guide(self, weight: float) -> None:
+        """Sample with another weight of the guidance than was configured.
+
+        Raises:
+            ValueError: it has learnt no guidance, or not for that weight.
+        """
+        if self.guidance is None:
+            raise ValueError("it was trained without model/guidance=classifier_free")
+        self.guidance = replace(self.guidance, weight=weight)
 
     def forward(self, x: Tensor, t: Tensor, classes: Tensor | None = None) -> Tensor:
         """v(x, t), of the shape of x, at times [B]; given classes [B], or any: None, or class n_classes."""

@@ -13,7 +13,8 @@ from aigc_lab.data.stream import fold
 from aigc_lab.decoding import Sampling, beam_search, write
 from aigc_lab.errors import UserError
 from aigc_lab.files import write_atomically
-from aigc_lab.generators import Autoregressive, load
+from aigc_lab.flow import Flow
+from aigc_lab.generators import Autoregressive, NeuralGenerator, load
 from aigc_lab.looking import LOOKS
 from aigc_lab.looking.scene import Scene, look
 from aigc_lab.pictures import plot, sheet, to_gif, to_png
@@ -27,6 +28,7 @@ def sample_to_file(
     n: int,
     seed: int,
     output: Path | None,
+    guidance: float | None,
     prompt: str,
     length: int | None,
     n_beams: int | None,
@@ -36,6 +38,7 @@ def sample_to_file(
     """Draw n samples and write them; texts also go to stdout. A text ends where its model says so, if it can.
 
     Args:
+        guidance: weight of a flow's guidance; None: as it was configured.
         length: symbols of a text at most; None: a passage, as far as a beam search has room for one.
         sampling: of `aigc_lab.decoding.Sampling`; None where its default holds.
 
@@ -45,7 +48,7 @@ def sample_to_file(
     Raises:
         UserError: the run has no weights, or an option does not fit its kind.
     """
-    generator = load(run.path)
+    generator = _loaded(run, guidance)
     given = {name: value for name, value in sampling.items() if value is not None}
     run.samples.mkdir(exist_ok=True)
 
@@ -64,7 +67,7 @@ def sample_to_file(
         samples = generator.sample(n, rng=torch.Generator().manual_seed(seed))
         if isinstance(samples, Texts):
             return show(samples.to_strings())
-        path = output or run.samples / f"seed{seed}-n{n}.png"
+        path = output or run.samples / f"seed{seed}-n{n}{_named(guidance)}.png"
         if isinstance(samples, Points):
             _write(path, plot(samples, build(run.config().data, path="data").law))
         else:
@@ -96,12 +99,13 @@ def sample_to_file(
 
 
 def look_to_file(
-    run: Run, *, what: str, n: int, seed: int, output: Path | None, **options: Any
+    run: Run, *, what: str, n: int, seed: int, output: Path | None, guidance: float | None, **options: Any
 ) -> tuple[Path, str]:
     """Look at a run of images in one of the ways in `aigc_lab.looking.LOOKS`, and write what there is to see.
 
     Args:
         output: a PNG, or a GIF of what moves; None: a PNG below RUN/samples.
+        guidance: weight of a flow's guidance; None: as it was configured.
         options: of the look; None where not given.
 
     Returns:
@@ -111,13 +115,33 @@ def look_to_file(
         UserError: the run has not what this needs, or an option is wrong.
     """
     _check_picture(output, moves=LOOKS[what].moves)
-    scene = Scene(load(run.path), run.config().data, run.config().paths.cache, n, seed)
+    scene = Scene(_loaded(run, guidance), run.config().data, run.config().paths.cache, n, seed)
     view = look(what, scene, **{name: value for name, value in options.items() if value is not None})
-    path = output or run.samples / f"{what}-seed{seed}-n{n}.png"
+    path = output or run.samples / f"{what}-seed{seed}-n{n}{_named(guidance)}.png"
     if output is None:
         run.samples.mkdir(exist_ok=True)
     _write(path, to_gif(view.frames) if path.suffix.lower() == ".gif" else to_png(view.picture))
     return path, view.caption
+
+
+def _loaded(run: Run, guidance: float | None) -> NeuralGenerator:
+    """
+    Raises:
+        UserError: the run has no weights, or is not guided.
+    """
+    generator = load(run.path)
+    if guidance is not None:
+        if not isinstance(generator, Flow):
+            raise UserError(f"--guidance: is for flows, and {run.path} is none")
+        try:
+            generator.guide(guidance)
+        except ValueError as error:
+            raise UserError(f"--guidance {guidance:g}: {error}") from None
+    return generator
+
+
+def _named(guidance: float | None) -> str:
+    return "" if guidance is None else f"-guidance{guidance:g}"
 
 
 def _check_picture(output: Path | None, *, moves: bool) -> None:

@@ -185,6 +185,19 @@ def test_classes_through_training_and_commands(tmp_path: Path, capsys: pytest.Ca
     assert flow.takes_classes and next(flow.parameters()).dtype == torch.float32
     assert main(["sample", str(run), "-n", "3", "--output", str(tmp_path / "x.png")]) == 0
     assert (tmp_path / "x.png").is_file()
+    pictures = []
+    for weight in ("2", "5"):
+        sheet = tmp_path / f"{weight}.png"
+        asked = ["--what", "classes", "--guidance", weight, "--output", str(sheet)]
+        assert main(["sample", str(run), "-n", "1", *asked]) == 0
+        pictures.append(sheet.read_bytes())
+    assert pictures[0] != pictures[1]
+    assert main(["sample", str(run), "-n", "1", "--what", "classes"]) == 0
+    assert (run / "samples/classes-seed0-n1.png").read_bytes() == pictures[0], "as it was configured"
+    free = train_these(tmp_path / "free", tiny)
+    capsys.readouterr()
+    assert main(["sample", str(free), "--guidance", "2"]) == 2
+    assert "trained without model/guidance=classifier_free" in capsys.readouterr().err
 
 
 def test_a_short_training_learns_a_correlated_normal_law(tmp_path: Path) -> None:
