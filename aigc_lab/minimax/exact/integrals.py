@@ -78,21 +78,23 @@ def pair(p: Distribution, q: Distribution) -> Pair:
 def integrate(laws: Pair, *integrands: Integrand) -> list[float]:
     """∫ g(x, log p, log q) dx of each integrand; a sum over atoms for discrete laws. May be infinite.
 
-    Points where both densities are 0 count 0.
+    Points where both densities are 0 count 0. An integrand must scale with its densities, g(x, cp, cq) = c g(x, p, q):
+    it is given those of s, the coordinate of `quadrature`, which are p dx/ds and q dx/ds.
 
     Raises:
         ValueError: a law is not normalised, or an integral does not converge.
     """
 
-    def columns(x: Tensor) -> Tensor:
+    def columns(x: Tensor, log_slope: Tensor) -> Tensor:
         x = x.reshape(-1, *laws.p.event_shape)
-        log_p, log_q = laws.log_densities(x)
+        log_p, log_q = (log_density + log_slope for log_density in laws.log_densities(x))
         nowhere = (log_p == -math.inf) & (log_q == -math.inf)
         values = [g(x, log_p, log_q).masked_fill(nowhere, 0) for g in integrands]
         return torch.stack([log_p.exp(), log_q.exp(), *values], -1)
 
     if laws.is_discrete:
-        total = columns(laws.atoms()).sum(0)
+        atoms = laws.atoms()
+        total = columns(atoms, torch.zeros(len(atoms), dtype=torch.float64)).sum(0)
         check_masses(total)
     else:
         integral = quadrature.integrate(columns, laws.axes, laws.seeds)

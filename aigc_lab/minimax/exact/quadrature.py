@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Integrand = Callable[[Tensor], Tensor]
-"""Points [N, d] -> m values at each, [N, m]."""
+Integrand = Callable[[Tensor, Tensor], Tensor]
+"""Points [N, d] and log |dx/ds| there [N] -> m values of the integrand times dx/ds, [N, m]. They are multiplied inside,
+where a density is still a logarithm: far out it is too small for a float, and dx/ds as large."""
 
 EXTENT = 345.0
 """Beyond, e^t exceeds 1e150 and its square overflows."""
@@ -37,7 +38,11 @@ MAX_BOXES = {1: 40_000, 2: 30_000}
 TOLERANCE = {1: 1e-11, 2: 1e-7}
 """Absolute below 1, relative above, of the estimated error."""
 PROMISE = {1: 1e-7, 2: 1e-6}
-"""The error that is accepted when MAX_BOXES run out before TOLERANCE is reached."""
+"""The error that is accepted when MAX_BOXES run out before TOLERANCE is reached, and what may lie beyond EXTENT."""
+FADING = 1e-6
+"""An integrand that falls by less than this share from s to s + 1, near the end of s, does not fade."""
+NEAR_END = 20.0
+"""Distance in s of where that is judged: the tail of a distribution function is cut at the end itself."""
 
 
 class Piece(Protocol):
@@ -167,6 +172,9 @@ def integrate(f: Integrand, axes: Sequence[Axis], seeds: Tensor) -> Integral:
     """The integral of each column of f over R^d, d = len(axes); seeds are points [S, d].
 
     A column is infinite if f is at a node, or if its mass does not fade towards infinity or an edge.
+
+    Raises:
+        ValueError: on the line it fades, but so slowly that more than is promised lies beyond EXTENT.
     """
     d = len(axes)
     boxes = _first_boxes(axes, torch.stack([axis.parameter(x) for axis, x in zip(axes, seeds.mT, strict=True)], 1))
@@ -190,10 +198,35 @@ def integrate(f: Integrand, axes: Sequence[Axis], seeds: Tensor) -> Integral:
         done += all_parts[-1].sum(0)
         boxes, coarse = children[again].flatten(0, 1), fine[again].flatten(0, 1)
     boxes, parts = torch.cat(all_boxes), torch.cat(all_parts)
-    at_limit = torch.stack([torch.isin(boxes[..., a], axes[a].limits) for a in range(d)]).any(0).any(-1)
-    unfaded = parts[at_limit].abs().sum(0) > PROMISE[d] * (1 + done.abs())
-    infinite += torch.where(unfaded, parts[at_limit].sum(0) * math.inf, 0.0)
+    infinite += _beyond(f, axes[0], done) if d == 1 else _unfaded(axes, boxes, parts, done)
     return Integral(done + infinite, spent, boxes, parts)
+
+
+def _beyond(f: Integrand, axis: Axis, done: Tensor) -> Tensor:
+    """What lies beyond the ends of the pieces, [m]: ± infinity where the integrand does not fade, else nothing.
+
+    Raises:
+        ValueError: it fades, but the rest of that exponential tail in s is more than is promised.
+    """
+    inner = NEAR_END * torch.tensor([1.0, 2.0], dtype=torch.float64)
+    s = torch.cat([axis.limits[:-1, None] + inner, axis.limits[1:, None] - inner])
+    x, slope = axis.point(s.flatten())
+    near, before = f(x[:, None], slope.log()).unflatten(0, s.shape).unbind(1)
+    rate = (before / near).abs().log() / NEAR_END
+    at_end = near.abs() * (-NEAR_END * rate).exp()
+    much = PROMISE[1] * (1 + done.abs())
+    fades = rate > FADING
+    if (fades & (at_end / rate > much)).any():
+        raise ValueError("the tails are too heavy: what lies beyond 1e150 is more than the promised error")
+    return torch.where(~fades & (at_end > much), near.sign() * math.inf, 0.0).sum(0)
+
+
+def _unfaded(axes: Sequence[Axis], boxes: Tensor, parts: Tensor, done: Tensor) -> Tensor:
+    """± infinity where the boxes at the ends of the pieces have more than is promised, [m]."""
+    ends = [torch.isin(boxes[..., a], axis.limits) for a, axis in enumerate(axes)]
+    at_limit = parts[torch.stack(ends).any(0).any(-1)]
+    unfaded = at_limit.abs().sum(0) > PROMISE[len(axes)] * (1 + done.abs())
+    return torch.where(unfaded, at_limit.sum(0) * math.inf, 0.0)
 
 
 def gauss_points(boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,9 +246,9 @@ def _gauss(f: Integrand, axes: Sequence[Axis], boxes: Tensor) -> Tensor:
 def _gauss_chunk(f: Integrand, axes: Sequence[Axis], boxes: Tensor) -> Tensor:
     s, weights = gauss_points(boxes)
     x, slopes = zip(*[axis.point(s[..., a]) for a, axis in enumerate(axes)], strict=True)
-    values = f(torch.stack(x, -1).flatten(0, 1)).unflatten(0, weights.shape)
-    weights = weights * torch.stack(slopes).prod(0)
-    return torch.where(values == 0, 0.0, values * weights[..., None]).sum(1)
+    log_slope = torch.stack(slopes).log().sum(0)
+    values = f(torch.stack(x, -1).flatten(0, 1), log_slope.flatten()).unflatten(0, weights.shape)
+    return (values * weights[..., None]).sum(1)
 
 
 def _split(boxes: Tensor) -> Tensor:

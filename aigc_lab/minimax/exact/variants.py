@@ -48,8 +48,9 @@ def _wasserstein_on_the_line(laws: Pair) -> float:
     axes, seeds = laws.axes, laws.seeds
     (axis,) = axes
 
-    def masses(x: Tensor) -> Tensor:
-        return torch.stack(laws.log_densities(x.reshape(-1, *laws.p.event_shape)), -1).exp()
+    def masses(x: Tensor, log_slope: Tensor) -> Tensor:
+        log_densities = torch.stack(laws.log_densities(x.reshape(-1, *laws.p.event_shape)), -1)
+        return (log_densities + log_slope[:, None]).exp()
 
     first = checked(quadrature.integrate(masses, axes, seeds), dimension=1)
     check_masses(first.value)
@@ -59,14 +60,14 @@ def _wasserstein_on_the_line(laws: Pair) -> float:
     from_left, from_right = gap.cumsum(0) - gap, -gap.flip(0).cumsum(0).flip(0)
     height = torch.where(mass.cumsum(0) < 1, from_left, from_right)  # H at the lower end of each box
 
-    def columns(x: Tensor) -> Tensor:
+    def columns(x: Tensor, log_slope: Tensor) -> Tensor:
         s = axis.parameter(x[:, 0])
         box = (torch.searchsorted(low, s, right=True) - 1).clamp(min=0)
         nodes, weights = quadrature.gauss_points(torch.stack([low[box], s], 1)[..., None])
         inner, slope = axis.point(nodes[..., 0])
-        p, q = masses(inner.flatten()).unflatten(0, inner.shape).unbind(-1)
-        h = height[box] + ((p - q) * slope * weights).sum(1)
-        return torch.cat([masses(x), h.abs()[:, None]], 1)
+        p, q = masses(inner.flatten(), slope.log().flatten()).unflatten(0, inner.shape).unbind(-1)
+        h = height[box] + ((p - q) * weights).sum(1)
+        return torch.cat([masses(x, log_slope), (h.abs().log() + log_slope).exp()[:, None]], 1)
 
     return float(checked(quadrature.integrate(columns, axes, seeds), dimension=1).value[2])
 
@@ -90,9 +91,10 @@ def relativistic_value(p: Distribution, q: Distribution) -> float:
     seeds = laws.seeds.flatten()
     turns = [seeds[torch.randperm(len(seeds), generator=torch.Generator().manual_seed(i))] for i in range(8)]
 
-    def gain(pairs: Tensor) -> Tensor:
+    def gain(pairs: Tensor, log_slope: Tensor) -> Tensor:
         x, y = (laws.log_densities(points.reshape(-1, *laws.p.event_shape)) for points in pairs.unbind(-1))
-        return _relativistic(*x, *y)[:, None]
+        log_p_x, log_q_x = (log_density + log_slope for log_density in x)
+        return _relativistic(log_p_x, log_q_x, *y)[:, None]
 
     axes = [Axis(axis.edges, seeds, dimension=2) for axis in laws.axes * 2]
     pairs = torch.cat([torch.stack([seeds, turn], 1) for turn in turns])
