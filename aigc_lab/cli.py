@@ -474,6 +474,8 @@ def reproduce(
     from aigc_lab.config.compose import Composer
     from aigc_lab.reproduce.plan import make_plan
 
+    if judge and trainer:
+        raise UserError("--trainer: nothing is trained with --judge; leave one of the two out")
     composer = Composer(config_dir)
     plan = make_plan(composer, name, quick=quick, runs_dir=runs_dir, trainer=trainer)
     doing = "judging" if judge else "reproducing"

@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from aigc_lab.config import compose
 from aigc_lab.config.schema import Claims, check
 from aigc_lab.errors import UserError
 from aigc_lab.reproduce import measures
-from aigc_lab.reproduce.ledger import number, write_ledger
+from aigc_lab.reproduce.ledger import number, ours, write_ledger
 from aigc_lab.reproduce.plan import make_plan
 from aigc_lab.reproduce.verdict import judge, t_interval
 
@@ -173,6 +174,7 @@ def test_an_experiment_that_trains_nothing(capsys: pytest.CaptureFixture[str]) -
             ("model/objective=minimax", "model/objective=minmax"),
             "claims.variants.minimax: model/objective: no",
         ),
+        (("at_least: 8,", "at_least: 8, at_most: 7,"), "nothing is at least 8.0 and at most 7.0"),
         (("n: 50}", "n: 50, m: 1}"), "unknown key 'claims.measures.coverage.m'"),
         (("at_least: 8,", "atleast: 8,"), "unknown key 'claims.judged.0.atleast'; did you mean 'at_least'?"),
         (("seeds: [0, 1]", "seeds: []"), "claims.seeds=[]"),
@@ -205,7 +207,7 @@ def test_wrong_names_are_answered_without_torch(tmp_path: Path) -> None:
 
 def claims(**claim: Any) -> Claims:
     judged = [{"quantity": "q", "source": "s", **claim}]
-    tree = {"seeds": [0], "quick": {"seeds": [0]}, "measures": {"m": {}}, "judged": judged}
+    tree = {"seeds": [0, 1], "quick": {"seeds": [0]}, "measures": {"m": {}}, "judged": judged}
     return check(tree | {"variants": {"a": [], "b": []}}, Claims)
 
 
@@ -238,6 +240,7 @@ def test_a_difference_is_taken_seed_by_seed_and_its_interval_is_students() -> No
     found = claims(variant="a", minus="b", at_most=0, over="interval")
     (judged,) = judge(found, {"a": {"q": [1.0, 5.0, 9.0]}, "b": {"q": [2.0, 6.1, 10.2]}})
     assert judged.per_seed == pytest.approx([-1, -1.1, -1.2]) and judged.verdict == "holds"
+    assert ours(asdict(judged)) == "−1.1 ± 0.1 (n = 3; 95 %: −1.348 to −0.8516)"
     # scipy.stats.ttest_1samp([-1, -1.1, -1.2], 0).confidence_interval()
     assert judged.interval == pytest.approx((-1.348414, -0.851586), abs=1e-6)
     assert t_interval([3.0]) is None
@@ -312,5 +315,7 @@ def test_another_trainer_moves_a_reproduction_and_changes_nothing_else() -> None
         assert theirs.config.model == mine.config.model and theirs.config.data == mine.config.data
     with pytest.raises(UserError, match=r"--trainer gpu: minimax/dirac trains no run"):
         make_plan(composer, "minimax/dirac", quick=True, trainer="gpu")
+    (short,) = make_plan(composer, "modes/stacked_mnist", quick=True, trainer="gpu").trials[:1]
+    assert short.config.trainer.accelerator == "gpu" and short.config.trainer.max_steps == 5
     with pytest.raises(UserError, match=r"trainer: no option 'gqu'; did you mean 'gpu'"):
         make_plan(composer, "minimax/gaussian_1d", quick=False, trainer="gqu")

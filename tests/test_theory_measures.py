@@ -55,6 +55,18 @@ def test_the_callback_logs_the_game_beside_its_optimum_and_its_floor(tmp_path: P
     assert GameAtItsEnd(n=1000).figure([Seen("", Trial(0, run), {})]) is None
 
 
+def test_the_callback_does_not_move_what_it_looks_at(tmp_path: Path) -> None:
+    """Spectral norm estimates a singular value by one more step each time that D is called in training."""
+    overrides = ["data=gaussian_1d", *TINY, "model.spectral_norm=true"]
+    weights = []
+    for name, callback in (("watched", [CALLBACK % 500]), ("alone", [])):
+        run = training.train(
+            Composer().train([*overrides, *callback, f"paths.runs_dir={tmp_path}/{name}"]), ["pytest"]
+        )
+        weights.append(run.weights_path.read_bytes())
+    assert weights[0] == weights[1]
+
+
 def test_the_callback_refuses_what_has_no_density_or_no_game(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from aigc_lab.data import Dataset
 from aigc_lab.data.images import ImageData
 from aigc_lab.data.samples import Points
 from aigc_lab.errors import UserError
+from aigc_lab.generators import evaluating
 from aigc_lab.minimax import parzen, sampled
 from aigc_lab.modules.base import diverged
 from aigc_lab.modules.gan import GAN
@@ -70,7 +71,8 @@ class MinimaxValue(pl.Callback):
         def logits(x: Tensor) -> Tensor:
             return module.discriminator(x.to(module.device)).cpu()
 
-        played = sampled.play(logits, self.law, real=held_out.coordinates, generated=generated)
+        with evaluating(module.discriminator):  # spectral norm moves on in training, with every look
+            played = sampled.play(logits, self.law, real=held_out.coordinates, generated=generated)
         return {
             "minimax/value": played.value,
             "minimax/optimum": played.optimum,

@@ -144,6 +144,10 @@ class Claim(Section):
             raise ValueError(f"quantity={self.quantity}: `within` needs a published number")
         if self.minus is not None and self.variant is None:
             raise ValueError(f"quantity={self.quantity}: `minus` needs a `variant` to subtract from")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(
+                f"quantity={self.quantity}: nothing is at least {self.at_least} and at most {self.at_most}"
+            )
         return self
 
 
@@ -185,6 +189,8 @@ class Claims(Section):
     def _variants_exist(self) -> "Claims":
         known = list(self.variants or {})
         for claim in self.judged:
+            if claim.over == "interval" and len(self.seeds) == 1:
+                raise ValueError(f"quantity={claim.quantity}: one seed has no interval; give `seeds` two or more")
             for name in (claim.variant, claim.minus):
                 if name is not None and name not in known:
                     raise ValueError(f"quantity={claim.quantity}: no variant '{name}'{nearest(name, known)}")

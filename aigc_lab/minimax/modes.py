@@ -50,9 +50,19 @@ class ModeReport:
 
 
 def coverage(samples: Tensor, mixture: MixtureSameFamily) -> ModeReport:
-    """The measures of samples [n, 2] against `ring` or `grid`: equal, round modes of one width."""
-    centres, sd = mixture.component_distribution.mean, float(mixture.component_distribution.stddev.flatten()[0])
-    n_modes = len(centres)
+    """The measures of samples [n, d] against `ring` or `grid`: equal, round modes of one width.
+
+    Raises:
+        ValueError: the samples are none, are not points of that space or not finite, or the modes are unequal.
+    """
+    centres, sds = mixture.component_distribution.mean, mixture.component_distribution.stddev
+    weights, sd, n_modes = mixture.mixture_distribution.probs, float(sds.flatten()[0]), len(centres)
+    if not (sds.allclose(sds.flatten()[0]) and weights.allclose(weights[0])):
+        raise ValueError("modes are counted of mixtures whose components have one width and one weight")
+    if samples.dim() != 2 or samples.shape[1] != centres.shape[1] or not len(samples):
+        raise ValueError(f"samples must be points [n, {centres.shape[1]}], not {list(samples.shape)}")
+    if not samples.isfinite().all():
+        raise ValueError("a sample is NaN or infinite, and nearest to no mode")
     distance, nearest = torch.cdist(samples.to(centres), centres).min(1)
     good = distance <= HIGH_QUALITY_SD * sd
     bins = torch.where(good, nearest, n_modes).bincount(minlength=n_modes + 1)
@@ -110,7 +120,12 @@ def perfect_stacked_coverage(n: int, digit_shares: Tensor | None = None) -> Stac
         n: samples.
         digit_shares: how often each digit occurs in the data, [10]; MNIST's digits are not equally frequent.
             Equal shares if None.
+
+    Raises:
+        ValueError: digit_shares is not of ten digits that all occur.
     """
+    if digit_shares is not None and not (digit_shares.shape == (N_DIGITS,) and digit_shares.min() > 0):
+        raise ValueError(f"digit_shares must be of {N_DIGITS} digits that all occur")
     shares = _equal(N_DIGITS) if digit_shares is None else digit_shares.double() / digit_shares.sum()
     triples, times = torch.cartesian_prod(shares, shares, shares).prod(1).unique(return_counts=True)
     modes = times * -torch.expm1(n * torch.log1p(-triples))

@@ -36,7 +36,8 @@ def estimate(
     """The mean log-likelihood of test under samples, σ being the best of sigmas on validation; all are [n, d].
 
     Raises:
-        ValueError: there is no sample, no σ or no point to choose it on, or fewer than two to test.
+        ValueError: there is no sample, no σ or no point to choose it on, or fewer than two to test; they are not
+            points of one space, or not finite; a σ is not positive.
     """
     for name, given, least in (
         ("samples", samples, 1),
@@ -46,6 +47,13 @@ def estimate(
     ):
         if len(given) < least:
             raise ValueError(f"{name}: at least {least}, not {len(given)}")
+    for name, points in (("samples", samples), ("validation", validation), ("test", test)):
+        if points.dim() != 2 or points.shape[1] != samples.shape[-1]:
+            raise ValueError(f"{name}: points [n, {samples.shape[-1]}], not {list(points.shape)}")
+        if not points.isfinite().all():
+            raise ValueError(f"{name}: a point is NaN or infinite")
+    if not min(sigmas) > 0:
+        raise ValueError(f"sigmas: must be positive, not {min(sigmas)}")
     scores = log_likelihood(samples, validation, sigmas).mean(1)
     sigma = sigmas[int(scores.argmax())]
     found = log_likelihood(samples, test, [sigma])[0]

@@ -95,7 +95,7 @@ def jensen_shannon(law: Distribution, samples: Tensor, *, window: Tensor, cells:
         cells: along each axis, an even number; if None, CELLS or what leaves CROWD samples to each.
 
     Raises:
-        ValueError: a sample is not finite, or they are neither on the line nor in the plane.
+        ValueError: a sample is not finite, they are neither on the line nor in the plane, or cells is odd.
     """
     samples, window = samples.double(), window.double()
     n, d = samples.shape
@@ -103,6 +103,8 @@ def jensen_shannon(law: Distribution, samples: Tensor, *, window: Tensor, cells:
         raise ValueError(f"cells are laid on the line and in the plane, not in {d} dimensions")
     if bad := int((~samples.isfinite()).any(1).sum()):
         raise ValueError(f"{bad} of {n} samples are not finite")
+    if cells is not None and (cells < 2 or cells % 2):
+        raise ValueError(f"cells={cells}: they are merged in pairs; give an even number")
     if cells is None:
         cells = min(CELLS[d], 2 * max(1, round((n / CROWD) ** (1 / d) / 2)))
     low, high = window.min(0).values, window.max(0).values

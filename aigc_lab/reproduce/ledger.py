@@ -14,9 +14,10 @@ INTRODUCTION = """# Ledger
 
 Written by `aigc reproduce`; do not edit. One row per claim, and a claim that fails stands as failed.
 *Ours* is the mean over seeds ± their standard deviation. A bound names what has to keep it: every seed, their
-mean, or the 95 % interval of the mean. A row without one is reported, not judged. A seed whose training diverged
-or whose value is not finite keeps no bound. A row marked **quick** comes from a short version, which proves
-nothing but that the machinery works; it never replaces a full result.
+mean, or the 95 % interval of the mean. An interval that crosses its bound fails: neither the claim nor its
+contrary is shown then. A row without a bound is reported, not judged. A seed whose training diverged or whose
+value is not finite keeps no bound. A row marked **quick** comes from a short version, which proves nothing but
+that the machinery works; it never replaces a full result.
 """
 HEADER = "| experiment | claim | published | ours | bound | verdict |\n|---|---|---|---|---|---|\n"
 RUNS_HEADER = """## How
@@ -85,12 +86,14 @@ def bound(claim: dict[str, Any]) -> str:
 
 
 def ours(claim: dict[str, Any]) -> str:
-    """Mean ± spread (n seeds); or of how many seeds the value is not finite."""
+    """Mean ± spread (n seeds; the interval where it is judged), or of how many seeds the value is not finite."""
     n = len(claim["per_seed"])
     if bad := claim["per_seed"].count(None):
         return f"not finite ({bad} of {n})"
     spread = f" ± {number(claim['spread'])}" if claim["spread"] is not None else ""
-    return f"{number(claim['value'])}{spread} (n = {n})"
+    judged = claim["interval"] if claim["over"] == "interval" else None
+    interval = f"; 95 %: {number(judged[0])} to {number(judged[1])}" if judged else ""
+    return f"{number(claim['value'])}{spread} (n = {n}{interval})"
 
 
 def number(value: Any) -> str:

@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,11 @@ class ModeCoverage:
             UserError: the data is no mixture in the plane.
         """
         law, rng = _mixture(trial), trial.rng()
-        few, many = (modes.coverage(_points(trial, n, rng), law) for n in (self.n, LARGE))
+        drawn = [_points(trial, n, rng) for n in (self.n, LARGE)]
+        if not all(points.isfinite().all() for points in drawn):
+            names = [field.name for field in fields(modes.ModeReport)]
+            return dict.fromkeys([*names, *(f"{name}@100k" for name in names)], math.nan)
+        few, many = (modes.coverage(points, law) for points in drawn)
         return asdict(few) | {f"{name}@100k": value for name, value in asdict(many).items()}
 
     def figure(self, seen: Sequence[Seen]) -> "Figure":

@@ -89,7 +89,8 @@ def make_plan(
     base = [f"experiment={name}", *([f"paths.runs_dir={runs_dir}"] if runs_dir else [])]
     base += [f"trainer={trainer}"] if trainer else []
     if quick and (claims := composer.reproduction(base).claims) is not None:
-        base += claims.quick.overrides
+        chosen = [o for o in claims.quick.overrides if not (trainer and o.startswith("trainer="))]
+        base += chosen
     claims = composer.reproduction(base).claims
     if claims is None:
         raise UserError(f"{name} makes no claims; these do: {', '.join(composer.with_claims()) or 'none'}")

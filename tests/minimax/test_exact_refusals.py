@@ -1,5 +1,6 @@
 """What has no exact value is refused, in one line that says why."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
@@ -106,3 +107,20 @@ def test_discriminators_that_are_none() -> None:
     ) as no:
         exact.value(exact.Discriminator(lambda x: network(x).flatten()), PLANE, PLANE)
     assert "\n" not in str(no.value)
+
+
+@pytest.mark.parametrize(
+    ("critic", "message"),
+    [
+        (lambda x: x[:, None] * torch.ones(2), "one number per point"),
+        (lambda x: x * float("nan"), "NaN where a law has mass"),
+        (lambda x: torch.nn.Linear(3, 1)(x), "does not take float64 points"),
+    ],
+)
+def test_critics_that_are_no_functions_of_points(critic: Callable[[Tensor], Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        exact.KL.dual_value(critic, LINE, Normal(1.0, 1.0))
+
+
+def test_a_critic_may_be_one_number() -> None:
+    assert exact.KL.dual_value(lambda x: 1.0, LINE, Normal(1.0, 1.0)) == pytest.approx(0, abs=1e-9)  # type: ignore

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Categorical
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from aigc_lab.minimax import modes
 
@@ -88,6 +88,23 @@ def test_the_ceiling_of_stacked_mnist() -> None:
     torch.manual_seed(0)
     found = modes.stacked_coverage(Categorical(MNIST_DIGITS.double()).sample((26_000, 3)))
     assert found.modes == 1000 and found.kl == pytest.approx(mnist.kl, abs=0.003)
+
+
+@pytest.mark.parametrize("samples", [torch.full((4, 2), math.nan), torch.zeros(0, 2), torch.zeros(4, 3)])
+def test_what_are_no_points_of_the_plane_has_no_modes(samples: Tensor) -> None:
+    with pytest.raises(ValueError, match="sample"):
+        modes.coverage(samples, modes.ring())
+
+
+def test_unequal_modes_and_missing_digits_are_refused() -> None:
+    unequal = MixtureSameFamily(
+        Categorical(torch.tensor([0.9, 0.1])), Independent(Normal(torch.eye(2), torch.full((2, 2), 0.1)), 1)
+    )
+    with pytest.raises(ValueError, match="one width and one weight"):
+        modes.coverage(torch.zeros(4, 2), unequal)
+    for shares in (torch.ones(9), torch.tensor([0.0] + 9 * [1.0])):
+        with pytest.raises(ValueError, match="10 digits"):
+            modes.perfect_stacked_coverage(100, shares)
 
 
 @pytest.mark.parametrize("labels", [torch.zeros(5, 2).long(), torch.zeros(5, 3), torch.tensor([[0, 1, 10]])])

@@ -112,6 +112,19 @@ def test_an_estimate_from_too_little_is_refused(
         parzen.estimate(*(torch.zeros(k, 2) for k in n), sigmas=sigmas)
 
 
+@pytest.mark.parametrize(
+    ("samples", "sigmas", "message"),
+    [
+        (torch.zeros(3, 2), [0.0], "sigmas: must be positive"),
+        (torch.full((3, 2), math.nan), [1.0], "samples: a point is NaN"),
+        (torch.zeros(3, 5), [1.0], r"validation: points \[n, 5\], not \[3, 2\]"),
+    ],
+)
+def test_an_estimate_of_what_are_no_points_is_refused(samples: Tensor, sigmas: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parzen.estimate(samples, torch.zeros(3, 2), torch.zeros(3, 2), sigmas=sigmas)
+
+
 def test_the_protocol_of_2014_needs_images_to_choose_the_width_on() -> None:
     with pytest.raises(ValueError, match="after the first 50,000"):
         parzen.protocol_2014(torch.zeros(5, 4), torch.zeros(100, 4), torch.zeros(5, 4))

@@ -76,6 +76,8 @@ def test_samples_that_are_not_finite_and_laws_in_space_are_refused() -> None:
             sampled.jensen_shannon(law, torch.cat([real[1:], torch.tensor([[bad]])]), window=real)
     with pytest.raises(ValueError, match="not in 3 dimensions"):
         sampled.jensen_shannon(law, torch.zeros(5, 3), window=torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="cells=7"):
+        sampled.jensen_shannon(law, real, window=real, cells=7)
 
 
 def test_on_its_own_sample_an_overfitted_discriminator_exceeds_the_optimum_and_held_out_it_does_not() -> None:

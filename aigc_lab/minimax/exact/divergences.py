@@ -64,18 +64,42 @@ class FDivergence:
         """
 
         def gains(x: Tensor) -> tuple[Tensor, Tensor]:
-            t = critic(x)
+            t = _numbers(critic, x)
             return t, -self.conjugate(t)
 
         return expected_gain(gains, p, q)
 
 
+def _numbers(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """T at each point, float64 [N].
+
+    Raises:
+        ValueError: T(x) is not one number for each x, or T does not take such points.
+    """
+    try:
+        with torch.no_grad():
+            t = torch.as_tensor(critic(x), dtype=torch.float64)
+    except RuntimeError as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"the critic does not take float64 points {list(x.shape)}: {reason}") from error
+    if t.shape not in ((), (len(x),)):
+        raise ValueError(f"a critic must return one number per point, [{len(x)}], not {list(t.shape)}")
+    return t.expand(len(x))
+
+
 def expected_gain(gains: Callable[[Tensor], tuple[Tensor, Tensor]], p: Distribution, q: Distribution) -> float:
-    """E_p[a(x)] + E_q[b(x)] for x -> (a(x), b(x)); infinite if one of them is so on more than a NEGLIGIBLE set."""
+    """E_p[a(x)] + E_q[b(x)] for x -> (a(x), b(x)); infinite if one of them is so on more than a NEGLIGIBLE set.
+
+    Raises:
+        ValueError: a gain is NaN where its law has mass.
+    """
 
     def finite(x: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
         a, b = gains(x)
-        return weigh(log_p, a.masked_fill(a.isinf(), 0)) + weigh(log_q, b.masked_fill(b.isinf(), 0))
+        gained = weigh(log_p, a.masked_fill(a.isinf(), 0)) + weigh(log_q, b.masked_fill(b.isinf(), 0))
+        if gained.isnan().any():
+            raise ValueError("the critic is NaN where a law has mass")
+        return gained
 
     def infinite(x: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
         a, b = gains(x)

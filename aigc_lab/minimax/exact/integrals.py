@@ -78,8 +78,8 @@ def pair(p: Distribution, q: Distribution) -> Pair:
 def integrate(laws: Pair, *integrands: Integrand) -> list[float]:
     """∫ g(x, log p, log q) dx of each integrand; a sum over atoms for discrete laws. May be infinite.
 
-    Points where both densities are 0 count 0. An integrand must scale with its densities, g(x, cp, cq) = c g(x, p, q):
-    it is given those of s, the coordinate of `quadrature`, which are p dx/ds and q dx/ds.
+    Points where both densities are 0 count 0. An integrand must scale with its densities, that is
+    g(x, cp, cq) = c g(x, p, q): it is given those of s, the coordinate of `quadrature`: p dx/ds and q dx/ds.
 
     Raises:
         ValueError: a law is not normalised, or an integral does not converge.

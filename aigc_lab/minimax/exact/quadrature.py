@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 Integrand = Callable[[Tensor, Tensor], Tensor]
-"""Points [N, d] and log |dx/ds| there [N] -> m values of the integrand times dx/ds, [N, m]. They are multiplied inside,
-where a density is still a logarithm: far out it is too small for a float, and dx/ds as large."""
+"""Points [N, d] and log |dx/ds| there [N] -> m values of the integrand times dx/ds, [N, m]. They are multiplied
+inside, where a density is still a logarithm: far out it is too small for a float, and dx/ds as large."""
 
 EXTENT = 345.0
 """Beyond, e^t exceeds 1e150 and its square overflows."""
@@ -38,7 +38,7 @@ MAX_BOXES = {1: 40_000, 2: 30_000}
 TOLERANCE = {1: 1e-11, 2: 1e-7}
 """Absolute below 1, relative above, of the estimated error."""
 PROMISE = {1: 1e-7, 2: 1e-6}
-"""The error that is accepted when MAX_BOXES run out before TOLERANCE is reached, and what may lie beyond EXTENT."""
+"""The error that is accepted when MAX_BOXES run out before TOLERANCE is reached; what may lie beyond EXTENT."""
 FADING = 1e-6
 """An integrand that falls by less than this share from s to s + 1, near the end of s, does not fade."""
 NEAR_END = 20.0
