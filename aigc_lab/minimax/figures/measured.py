@@ -72,6 +72,10 @@ def trained_discriminators(
     left.barh(
         range(len(values)), [2 * s for s in spread], left=[-s for s in spread], height=0.5, color=FAINT, zorder=0
     )
+    left.use_sticky_edges = False
+    left.margins(x=0.08)
+    for axes in (left, right):
+        axes.locator_params(axis="x", nbins=5)
     left.set_yticks(range(len(values)), list(values))
     left.invert_yaxis()
     return figure
