@@ -312,9 +312,14 @@ def _drop_leftovers(composed: DictConfig, replaced: Sequence[str]) -> None:
             leftovers = [key for key in node if key not in _parameters(str(node["_target_"]), list(node))]
         else:
             parts = node.items_ex(resolve=False)
-            leftovers = [key for key, part in parts if isinstance(part, DictConfig) and "_target_" not in part]
+            leftovers = [key for key, part in parts if isinstance(part, DictConfig) and not _has_component(part)]
         for key in leftovers:
             del node[key]
+
+
+def _has_component(node: DictConfig) -> bool:
+    parts = (part for _, part in node.items_ex(resolve=False) if isinstance(part, DictConfig))
+    return "_target_" in node or any(_has_component(part) for part in parts)
 
 
 def _parameters(target: str, otherwise: Sequence[str]) -> Collection[str]:

@@ -15,6 +15,12 @@ def test_settings_of_components_that_were_replaced_go_with_them() -> None:
     assert COMPOSER.train(["experiment=image/mnist_gan", "model/penalties=none"]).model["penalties"] == {}
 
 
+def test_a_protocol_keeps_its_features() -> None:
+    """They are two levels down."""
+    named, own = COMPOSER.evaluate(["evaluation=standard"]), COMPOSER.evaluate([])
+    assert named == own and COMPOSER.evaluate(["evaluation=quick"]).evaluation.features == own.evaluation.features
+
+
 def test_a_new_component_keeps_what_it_takes() -> None:
     config = COMPOSER.train(["experiment=image/mnist_gan", "model/generator=mlp", "data=digits"])
     assert "width" not in config.model["generator"] and config.model["discriminator"]["width"] == 32
