@@ -213,8 +213,9 @@ def sample(
     if what == SAMPLES:
         path = sample_to_file(opened, n=n, seed=seed, output=output, guidance=guidance, **of_text)
     else:
-        options = {"what": what, "n": n, "seed": seed, "output": output, "guidance": guidance}
-        path, caption = look_to_file(opened, **options, **of_look)
+        path, caption = look_to_file(
+            opened, what=what, n=n, seed=seed, output=output, guidance=guidance, **of_look
+        )
         print(caption)
     print(f"samples: {path}")
 

@@ -128,7 +128,7 @@ class CodeTransformer(SymbolModel):
         if (weights.spec.shape, weights.spec.vocab_size) != (spec.shape, spec.vocab_size):
             raise ValueError(f"run={run}: its codes are of other images than {spec.name}")
         if weights.spec.content_hash != spec.content_hash:
-            raise ValueError(f"run={run}: its codes were of other images, or of some that are held out here")
+            raise ValueError(f"run={run}: its codes are of other images, or of some that are held out here")
         coder = Quantised(spec=spec, codes=codes, likelihood=likelihood, emit=emit)
         fill(coder, opened)
         self.generator = Quantised(spec=spec, codes=codes, likelihood=likelihood, emit=emit, prior=prior)

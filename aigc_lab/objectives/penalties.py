@@ -127,11 +127,11 @@ class Consistency:
     weight: NonNegativeFloat
     augment: Augmentation
 
+    of_slopes: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         if isinstance(self.augment, Steered):
             raise ValueError("augment: nobody steers an adaptive T of this penalty; use DiffAugment")
-
-    of_slopes: ClassVar[bool] = False
 
     def __call__(
         self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, progress: float

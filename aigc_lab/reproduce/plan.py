@@ -87,10 +87,9 @@ def make_plan(
     if name not in options:
         raise UserError(f"experiment: no option '{name}'{nearest(name, options)}")
     base = [f"experiment={name}", *([f"paths.runs_dir={runs_dir}"] if runs_dir else [])]
-    base += [f"trainer={trainer}"] if trainer else []
     if quick and (claims := composer.reproduction(base).claims) is not None:
-        chosen = [o for o in claims.quick.overrides if not (trainer and o.startswith("trainer="))]
-        base += chosen
+        base += claims.quick.overrides
+    base += [f"trainer={trainer}"] if trainer else []  # the last choice of a group is the one that counts
     claims = composer.reproduction(base).claims
     if claims is None:
         raise UserError(f"{name} makes no claims; these do: {', '.join(composer.with_claims()) or 'none'}")

@@ -208,17 +208,17 @@ def _beyond(f: Integrand, axis: Axis, done: Tensor) -> Tensor:
     Raises:
         ValueError: it fades, but the rest of that exponential tail in s is more than is promised.
     """
-    inner = NEAR_END * torch.tensor([1.0, 2.0], dtype=torch.float64)
+    inner = torch.tensor([0.5, NEAR_END, 2 * NEAR_END], dtype=torch.float64)
     s = torch.cat([axis.limits[:-1, None] + inner, axis.limits[1:, None] - inner])
     x, slope = axis.point(s.flatten())
-    near, before = f(x[:, None], slope.log()).unflatten(0, s.shape).unbind(1)
+    at_end, near, before = f(x[:, None], slope.log()).unflatten(0, s.shape).unbind(1)
     rate = (before / near).abs().log() / NEAR_END
-    at_end = near.abs() * (-NEAR_END * rate).exp()
+    rest = near.abs() * (-NEAR_END * rate).exp() / rate
     much = PROMISE[1] * (1 + done.abs())
     fades = rate > FADING
-    if (fades & (at_end / rate > much)).any():
+    if (fades & (rest > much)).any():
         raise ValueError("the tails are too heavy: what lies beyond 1e150 is more than the promised error")
-    return torch.where(~fades & (at_end > much), near.sign() * math.inf, 0.0).sum(0)
+    return torch.where(~fades & (at_end.abs() > much), at_end.sign() * math.inf, 0.0).sum(0)
 
 
 def _unfaded(axes: Sequence[Axis], boxes: Tensor, parts: Tensor, done: Tensor) -> Tensor:
