@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aigc_lab import training
 from aigc_lab.config.compose import Composer
@@ -102,16 +102,30 @@ def test_players_that_move_at_once_do_not_see_each_others_move(train_gan: Callab
 def test_both_players_learn_from_one_pass_of_the_samples(
     train_gan: Callable[..., GAN], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So they share its dropout: beside it there is only the pass of the real images."""
+    """So they share its dropout; the real images are in it, too."""
     judged, judge = [], GAN.judge
 
     def counted(self: GAN, items: Tensor, minibatch: Minibatch) -> Verdict:
-        judged.append(items.requires_grad)
+        judged.append(len(items) // len(minibatch.real))
         return judge(self, items, minibatch)
 
     monkeypatch.setattr(GAN, "judge", counted)
     train_gan(1e-2, 1e-2)
-    assert judged == [False, True]
+    assert judged == [2]
+
+
+@pytest.mark.parametrize("norm", [nn.Identity, nn.BatchNorm1d])
+def test_what_is_said_of_both_kinds_of_images_is_what_is_said_of_each(
+    train_gan: Callable[..., GAN], norm: Callable[[int], nn.Module]
+) -> None:
+    """Where D norms a batch by what stands in it, real images do not stand beside generated ones."""
+    gan = train_gan(1e-2, 1e-2).train()
+    assert isinstance(gan, SimultaneousGAN)
+    gan.discriminator = nn.Sequential(nn.Flatten(), norm(64), nn.Linear(64, 1))
+    real, fake = torch.randn(4, 1, 8, 8), 3 + torch.randn(4, 1, 8, 8)
+    minibatch = Minibatch(real, None)
+    for both, alone in zip(gan._judge_both(minibatch, fake), (real, fake), strict=True):
+        torch.testing.assert_close(both.logits, gan.judge(alone, minibatch).logits)
 
 
 @pytest.fixture

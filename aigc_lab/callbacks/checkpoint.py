@@ -36,19 +36,21 @@ class Checkpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save, unless this batch is validated: then afterwards, or a resumed run would skip validating it."""
-        if not self._is_validated(trainer, batch_idx + 1):
-            self._save_if_due(trainer, batch_idx + 1)
+        if self._is_due(trainer, batch_idx + 1) and not self._is_validated(trainer, batch_idx + 1):
+            self._save(trainer, batch_idx + 1)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save_if_due(trainer, trainer.fit_loop.batch_idx + 1)
+        if self._is_due(trainer, step := trainer.fit_loop.batch_idx + 1):
+            self._save(trainer, step)
+
+    def _is_due(self, trainer: pl.Trainer, step: int) -> bool:
+        return step % self.every_n_steps == 0 or step == trainer.num_training_batches
 
     def _is_validated(self, trainer: pl.Trainer, step: int) -> bool:
         interval = trainer.val_check_batch
         return bool(trainer.enable_validation and interval is not None and step % interval == 0)
 
-    def _save_if_due(self, trainer: pl.Trainer, step: int) -> None:
-        if step % self.every_n_steps and step != trainer.num_training_batches:
-            return
+    def _save(self, trainer: pl.Trainer, step: int) -> None:
         weights = trainer.lightning_module.parameters()
         finite = all(bool(local(weight).isfinite().all()) for weight in weights)
         if not trainer.strategy.reduce_boolean_decision(finite, all=True):

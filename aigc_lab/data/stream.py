@@ -31,13 +31,10 @@ def items(seed: int, begin: int, count: int, n: int) -> tuple[Tensor, Tensor]:
         (epoch, item), int64 [count] each. Every epoch visits each of the n items once; a batch may begin in
         one epoch and end in another, so no item is dropped however the batch size divides n.
     """
-    position = torch.arange(begin, begin + count)
-    epoch, place = position // n, position % n
-    item = torch.empty_like(place)
-    for e in epoch.unique().tolist():
-        in_epoch = epoch == e
-        item[in_epoch] = permutation(seed, e, n)[place[in_epoch]]
-    return epoch, item
+    end = begin + count
+    epochs = range(begin // n, -(-end // n))
+    parts = [(e, permutation(seed, e, n)[max(begin - e * n, 0) : end - e * n]) for e in epochs]
+    return torch.cat([torch.full_like(part, e) for e, part in parts]), torch.cat([part for _, part in parts])
 
 
 class TrainingStream:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -265,13 +266,27 @@ class SimultaneousGAN(GAN):
         minibatch = self.minibatch(batch)
         fake_items = self._generate(minibatch)
         judged = fake_items.detach().requires_grad_()
-        real, fake = self.judge(minibatch.real, minibatch), self.judge(judged, minibatch)
+        real, fake = self._judge_both(minibatch, judged)
         loss = self._generator_loss(fake, real.logits.detach())
         (slope,) = torch.autograd.grad(loss + fake.class_loss, judged, retain_graph=True)
         self.descend(optimizer, [(fake_items * slope).sum()])
         reported = self._discriminator_step(minibatch, real, fake, judged.detach())
         self._update_ema()
         self.report(reported | {"generator_loss": loss})
+
+    def _judge_both(self, minibatch: Minibatch, fake_items: Tensor) -> tuple[Verdict, Verdict]:
+        """What D says of the real and the generated items, in one pass where that is the same: a small network
+        takes hardly longer for twice the items."""
+        if self._norms_batches or minibatch.classes is not None:
+            return self.judge(minibatch.real, minibatch), self.judge(fake_items, minibatch)
+        logits, class_loss = self.judge(torch.cat([minibatch.real, fake_items]), minibatch)
+        real, fake = logits.chunk(2)
+        return Verdict(real, class_loss), Verdict(fake, class_loss)
+
+    @cached_property
+    def _norms_batches(self) -> bool:
+        """Whether what D says of an item depends on those beside it."""
+        return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.discriminator.modules())
 
 
 @contextmanager

@@ -48,7 +48,7 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "gan": {
         "architectures": (peer_networks.GanMLP(), peer_networks.GanMLP()),
         "shape": (1, 28, 28),
-        "batches": 600,
+        "batches": 900,
         "data": ["data=mnist"],
         "variants": {"float32": [], "+ bfloat16": BF16},
     },
