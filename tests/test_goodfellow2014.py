@@ -19,8 +19,10 @@ from aigc_lab.minimax import parzen
 from aigc_lab.modules.gan import GAN, Minibatch, SimultaneousGAN
 from aigc_lab.nets.conditional import Verdict
 from aigc_lab.pictures import sheet
+from aigc_lab.reproduce.bounds import HeldOutBound
 from aigc_lab.reproduce.measures import ParzenWindow, SharedHarness
-from aigc_lab.reproduce.trial import Seen, Trial
+from aigc_lab.reproduce.texts import HeldOutLikelihood
+from aigc_lab.reproduce.trial import Illustrated, Seen, Trial
 from aigc_lab.run import Run
 
 TINY_2014 = [
@@ -185,10 +187,28 @@ def test_distances_on_the_shared_harness(trained: dict[str, Path]) -> None:
     found = SharedHarness(protocol="quick", n=100)(trial)
     assert found["frechet"] > found["frechet_floor"] > 0 and 0 <= found["precision"] <= 1
     assert SharedHarness(protocol="quick", n=100)(trial) == found
-    figure = SharedHarness(protocol="quick", n=100).figure([Seen("a", trial, found), Seen("b", trial, found)])
-    drawn = [np.asarray(axes.get_images()[0].get_array()) for axes in figure.axes]
-    row = sheet(trial.generator.sample(12, rng=trial.rng()), columns=12)
-    assert [axes.get_ylabel() for axes in figure.axes] == ["a seed 0", "b seed 0"]
-    assert (drawn[0] == np.asarray(row)).all() and (drawn[1] == drawn[0]).all()
     with pytest.raises(UserError, match="n=500 of 450 held-out items"):
         SharedHarness(protocol="quick", n=500)(trial)
+
+
+@pytest.mark.parametrize(
+    ("run", "measure"),
+    [
+        ("gan", SharedHarness(protocol="quick", n=100)),
+        ("vae", HeldOutBound(importance_samples=1)),
+        ("pixels", HeldOutLikelihood()),
+    ],
+)
+def test_the_figure_of_images_has_samples_of_each_trial(
+    trained: dict[str, Path], run: str, measure: Illustrated
+) -> None:
+    trial = Trial(0, Run.open(trained[run]))
+    figure = measure.figure([Seen("a", trial, {}), Seen("b", trial, {})])
+    assert figure is not None and [axes.get_ylabel() for axes in figure.axes] == ["a seed 0", "b seed 0"]
+    drawn = [np.asarray(axes.get_images()[0].get_array()) for axes in figure.axes]
+    row = sheet(trial.generator.sample(12, rng=trial.rng()), columns=12)
+    assert (drawn[0] == np.asarray(row)).all() and (drawn[1] == drawn[0]).all()
+
+
+def test_there_is_no_such_figure_of_texts(trained: dict[str, Path]) -> None:
+    assert HeldOutLikelihood().figure([Seen("", Trial(0, Run.open(trained["text"])), {})]) is None

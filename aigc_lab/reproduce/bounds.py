@@ -1,11 +1,17 @@
 """Measures of images' likelihoods: what autoencoders are compared by."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aigc_lab.errors import UserError
-from aigc_lab.reproduce.trial import Trial
+from aigc_lab.reproduce.rows import rows_of_samples
+from aigc_lab.reproduce.trial import Seen, Trial
 from aigc_lab.types import PositiveInt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +47,6 @@ class HeldOutBound:
         if found.draw_error is not None:
             measured["nats_draw_error"] = 1.96 * float(found.draw_error.square().sum().sqrt()) / n
         return measured
+
+    def figure(self, seen: Sequence[Seen]) -> "Figure | None":
+        return rows_of_samples(seen)

@@ -31,7 +31,7 @@ from aigc_lab.generators import Implicit
 from aigc_lab.metrics_file import read_metrics
 from aigc_lab.minimax import modes, parzen, sampled
 from aigc_lab.modules.gan import GAN
-from aigc_lab.pictures import sheet
+from aigc_lab.reproduce.rows import rows_of_samples
 from aigc_lab.reproduce.trial import Seen, Trial
 from aigc_lab.types import PositiveInt
 
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 LARGE = 100_000
 """Samples of the quantities named `@100k`."""
-N_SHOWN = 12
-"""Images in a row of a figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +239,7 @@ class ParzenWindow:
         return found
 
     def figure(self, seen: Sequence[Seen]) -> "Figure | None":
-        return _rows_of_samples(seen)
+        return rows_of_samples(seen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,22 +294,7 @@ class SharedHarness:
         return found
 
     def figure(self, seen: Sequence[Seen]) -> "Figure | None":
-        return _rows_of_samples(seen)
-
-
-def _rows_of_samples(seen: Sequence[Seen]) -> "Figure | None":
-    """Some samples of each trial in a row of their own; None where they are no images."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(0.36 * N_SHOWN + 1.8, 0.38 * len(seen) + 0.1), layout="constrained")
-    for axes, s in zip(figure.subplots(len(seen), squeeze=False)[:, 0], seen, strict=True):
-        samples = s.trial.generator.sample(N_SHOWN, rng=s.trial.rng())
-        if not isinstance(samples, Images):
-            return None
-        axes.imshow(sheet(samples, columns=N_SHOWN))
-        axes.set_ylabel(f"{s.variant} seed {s.trial.seed}", rotation=0, ha="right", va="center", fontsize=7)
-        axes.set(xticks=[], yticks=[], frame_on=False)
-    return figure
+        return rows_of_samples(seen)
 
 
 @dataclass(frozen=True)

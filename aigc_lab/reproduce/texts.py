@@ -5,14 +5,19 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from aigc_lab.data.samples import Texts
 from aigc_lab.errors import UserError
 from aigc_lab.generators import Autoregressive
-from aigc_lab.reproduce.trial import Trial
+from aigc_lab.reproduce.rows import rows_of_samples
+from aigc_lab.reproduce.trial import Seen, Trial
 from aigc_lab.types import PositiveInt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,9 @@ class HeldOutLikelihood:
             "perplexity": float(torch.tensor(nats).exp()),
             "n_symbols": n_symbols,
         }
+
+    def figure(self, seen: Sequence[Seen]) -> "Figure | None":
+        return rows_of_samples(seen)
 
 
 @dataclass(frozen=True, kw_only=True)
