@@ -301,3 +301,10 @@ def test_what_does_not_go_together_is_said() -> None:
         base = ["model=gan"] if "data=ring8" in overrides else ["data=digits", "model=gan"]
         with pytest.raises(UserError, match=says):
             training._build_module(COMPOSER.train([*base, *overrides]))
+
+
+@pytest.mark.parametrize(("condition", "logged"), [("auxiliary", True), ("projection", False)])
+def test_the_price_of_classes_is_logged_where_d_reads_them(train: Train, condition: str, logged: bool) -> None:
+    conditions = ["model/generator_condition=concatenation", f"model/discriminator_condition={condition}"]
+    run = train("gan", *conditions, "trainer.max_steps=1", "trainer.log_every_n_steps=1")
+    assert ("train/class_loss" in (run / "metrics.csv").read_text()) == logged

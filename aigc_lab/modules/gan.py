@@ -231,7 +231,7 @@ class GAN(GenerativeModule):
             sign = self.trainer.strategy.reduce(above.sign().mean(), reduce_op="mean")
             self.augment.steer(sign, len(minibatch.real) * self.trainer.world_size)
         self.descend(optimizer, [game_loss + real.class_loss + fake.class_loss + sum(penalties.values())])
-        told = {"class_loss": real.class_loss} if minibatch.classes is not None else {}
+        told = {"class_loss": real.class_loss} if real.class_loss.requires_grad else {}  # or D reads no class
         means = {"real_logit": real.logits.mean(), "fake_logit": fake.logits.mean()}
         return {"discriminator_loss": game_loss, **penalties, **told, **means}
 
