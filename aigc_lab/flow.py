@@ -71,10 +71,10 @@ class Flow(NeuralGenerator):
 
     def _draw_classes(self, classes: Tensor, rng: torch.Generator) -> Samples:
         classes = classes.to(self.device)
-        return self._follow(len(classes), rng, lambda x, t: self._guided(x, t, classes))
+        return self._follow(len(classes), rng, lambda x, t: self.velocity(x, t, classes))
 
     def _draw(self, n: int, rng: torch.Generator) -> Samples:
-        return self._follow(n, rng, self._at)
+        return self._follow(n, rng, self.velocity)
 
     def _follow(self, n: int, rng: torch.Generator, velocity: Callable[[Tensor, float], Tensor]) -> Samples:
         x = torch.randn(n, *self.spec.shape, generator=rng).to(self.device)
@@ -83,15 +83,14 @@ class Flow(NeuralGenerator):
             return Points(x.cpu())
         return Images(to_levels(x, self.spec.vocab_size).to(torch.uint8).cpu(), self.spec.vocab_size)
 
-    def _at(self, x: Tensor, t: float) -> Tensor:
-        return self(x, x.new_full((len(x),), t))
-
-    def _guided(self, x: Tensor, t: float, classes: Tensor) -> Tensor:
-        assert self.guidance is not None
+    def velocity(self, x: Tensor, t: float, classes: Tensor | None = None) -> Tensor:
+        """dx/dt of all x [B, ...] at one time; towards classes [B] as the guidance says, or towards any."""
         times = x.new_full((len(x),), t)
         given = self(x, times, classes)
         # a weight of 1 leaves nothing of the other velocity, and is half the work
-        return given if self.guidance.weight == 1 else self.guidance.guided(self(x, times), given)
+        if classes is None or self.guidance is None or self.guidance.weight == 1:
+            return given
+        return self.guidance.guided(self(x, times), given)
 
     def log_likelihood(
         self, batch: Samples, *, rng: torch.Generator, importance_samples: int = 1
@@ -116,7 +115,7 @@ class Flow(NeuralGenerator):
         def field(state: Tensor, t: float) -> Tensor:
             with torch.enable_grad():
                 x = state[:, :d].detach().requires_grad_(True)
-                v = self._at(x, t)
+                v = self.velocity(x, t)
                 slopes = [torch.autograd.grad(v[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(d)]
             divergence = torch.stack(slopes, 1).sum(1, keepdim=True)
             return torch.cat([v, divergence], 1).detach()

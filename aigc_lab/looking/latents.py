@@ -6,7 +6,7 @@ Shapes: B images, d coordinates of z; images [B, C, H, W].
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -187,14 +187,7 @@ class _OfFlow:
         """In as many steps either way as a sample takes."""
         flow = self.generator
         classes = None if self.classes is None else self.classes.repeat(len(x) // len(self.classes)).to(x.device)
-
-        def velocity(x: Tensor, t: float) -> Tensor:
-            times = x.new_full((len(x),), t)
-            given = flow(x, times, classes)
-            if classes is None or flow.guidance is None or flow.guidance.weight == 1:
-                return given
-            return flow.guidance.guided(flow(x, times), given)
-
+        velocity = partial(flow.velocity, classes=classes)
         return integrate(flow.solver, velocity, x, begin=begin, end=end, n_steps=flow.n_steps)
 
 

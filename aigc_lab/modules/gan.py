@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -121,6 +120,11 @@ class GAN(GenerativeModule):
         )
         if spectral_norm:
             with_spectral_norm(self.discriminator)
+        if self._norms_batches and (of_slopes := [name for name, p in penalties.items() if p.of_slopes]):
+            raise ValueError(
+                f"penalties.{of_slopes[0]}: is of the slope at each item, and this discriminator norms items by "
+                "those beside them; set model.discriminator.encoder_norm=false, or leave the penalty out"
+            )
         if self.at_once and discriminator_steps > 1:
             raise ValueError(f"discriminator_steps={discriminator_steps}: players that move at once take one each")
         if plan.batch_size % discriminator_steps:
@@ -138,6 +142,11 @@ class GAN(GenerativeModule):
         self.stateful = nn.ModuleDict({name: p for name, p in penalties.items() if isinstance(p, nn.Module)})
         self.ema_decay = ema_decay
         self.lr, self.discriminator_lr = lr, discriminator_lr
+
+    @property
+    def _norms_batches(self) -> bool:
+        """Whether what D says of an item depends on those beside it."""
+        return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.discriminator.modules())
 
     @property
     def wants_labels(self) -> bool:
@@ -282,11 +291,6 @@ class SimultaneousGAN(GAN):
         logits, class_loss = self.judge(torch.cat([minibatch.real, fake_items]), minibatch)
         real, fake = logits.chunk(2)
         return Verdict(real, class_loss), Verdict(fake, class_loss)
-
-    @cached_property
-    def _norms_batches(self) -> bool:
-        """Whether what D says of an item depends on those beside it."""
-        return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.discriminator.modules())
 
 
 @contextmanager

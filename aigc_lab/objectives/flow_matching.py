@@ -33,11 +33,6 @@ class StraightPath:
         """u = dx_t/dt = x_1 - (1 - σ) x_0, the same at every t (equation 23)."""
         return x_1 - (1 - self.sigma_min) * x_0
 
-    def ends(self, x_t: Tensor, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(x_0, x_1) of the path that is at x_t at t, with velocity u: the inverse of `at` and `velocity`."""
-        x_0 = x_t - _beside(t, x_t) * u
-        return x_0, u + (1 - self.sigma_min) * x_0
-
 
 def squared_error(velocity: Tensor, u: Tensor) -> Tensor:
     """||v(x_t, t) - u||² / d of each item (equation 23): [B]."""

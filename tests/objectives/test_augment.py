@@ -52,6 +52,17 @@ def test_colour_is_unbiased_and_keeps_the_contrast_of_a_grey_image_within_its_bo
     assert contrast.min() >= 0.5 - 1e-4 and contrast.max() <= 1.5 + 1e-4
 
 
+def test_saturation_goes_from_grey_to_twice_the_colour() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 6, 6) - 0.5
+    drawn = colour(image.expand(5000, -1, -1, -1))
+    grey, of_image = drawn.mean(1, keepdim=True), image.mean(1, keepdim=True)
+    contrast = grey.flatten(1).std(1) / of_image.std()
+    saturation = (drawn - grey).flatten(1).std(1) / (image - of_image).std() / contrast
+    assert saturation.min() < 0.01 and 1.99 < saturation.max() < 2 + 1e-3
+    assert abs(saturation.mean() - 1) < 0.03
+
+
 def test_the_probability_is_steered_towards_the_target() -> None:
     augment = AdaptiveAugment(changes=["translation"], target=0.6, ramp=1000)
     assert torch.equal(augment(image := torch.randn(4, 1, 8, 8)), image), "it begins with nothing"

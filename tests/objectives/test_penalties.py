@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from aigc_lab.objectives import penalties
 from aigc_lab.objectives.augment import AdaptiveAugment
 from aigc_lab.objectives.penalties import (
     R1,
@@ -106,6 +107,23 @@ def test_dragan_is_around_real_data_whatever_the_samples_are() -> None:
     assert float(penalty.detach()) == pytest.approx(10 * (6 - 1) ** 2)
 
 
+def test_dragan_looks_at_most_half_a_deviation_beside_the_data() -> None:
+    """In every number by its own share of an item's share, upwards."""
+    torch.manual_seed(0)
+    real, seen = 3 * torch.randn(400, 300), []
+
+    def critic(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.detach())
+        return x.sum(1)
+
+    Dragan(weight=1.0)(critic, real, torch.randn(400, 300), 0.0)
+    moved = (seen[0] - real) / (real.std() / 2)
+    assert moved.min() > -1e-5 and 0.95 < moved.max() < 1
+    share = moved.amax(1)
+    assert share.min() < 0.05 and abs(share.mean() - 0.5) < 0.05
+    torch.testing.assert_close(moved.mean(1) / share, torch.full((400,), 0.5), atol=0.1, rtol=0)
+
+
 def test_consistency_is_what_the_change_does_to_the_output() -> None:
     """Of a sum over pixels and a brightening by 1, that is the number of pixels."""
     penalty = Consistency(weight=2.0, augment=lambda x: x + 1)
@@ -125,3 +143,13 @@ def test_lecam_holds_d_to_what_it_used_to_say_of_the_other_side() -> None:
     second = penalty(lambda x: x, real, fake, 0.0)
     assert float(second) == pytest.approx(0.5 * (2.25**2 + 1.5**2))
     assert list(penalty.state_dict()) == ["averages"], "a resumed run goes on with them"
+
+
+def test_lecams_averages_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside this process another one, whose D says 6 of real and 1 of generated items."""
+    monkeypatch.setattr(penalties.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(penalties.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(penalties.distributed, "all_reduce", lambda means: means.add_(torch.tensor([6.0, 1.0])))
+    penalty = LeCam(weight=0.5, decay=0.75)
+    penalty(lambda x: x, torch.full((4,), 2.0), torch.full((4,), -1.0), 0.0)
+    assert penalty.averages.tolist() == [0.25 * 4.0, 0.25 * 0.0]
