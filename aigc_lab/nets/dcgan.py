@@ -20,8 +20,8 @@ class DCGAN:
     has 14, 7 and 4. Were it to stop at 7, a digit would be judged as a sum of pieces of 10x10 pixels.
 
     The work is done at half the sides and below, so it is several times as fast as `Conv` of the same width.
-    What the discriminator says of an image depends on its batch: set `encoder_norm` to false beside gradient
-    penalties and spectral norm.
+    With `encoder_norm` what the discriminator says of an image depends on its batch: it is refused beside
+    penalties on slopes, and no use beside spectral norm.
 
     Args:
         width: channels at half the sides.
